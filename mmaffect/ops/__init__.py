@@ -1,0 +1,20 @@
+"""The ground floor: pure functions that every room may use."""
+
+from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
+from mmaffect.ops.contrastive import info_nce_rows
+from mmaffect.ops.masks import keep, last_step, lengths_to_mask, masked_mean, reverse_steps
+from mmaffect.ops.sparse_softmax import entmax15
+
+__all__ = [
+    "InputError",
+    "check_choice",
+    "check_positive",
+    "check_shape",
+    "entmax15",
+    "info_nce_rows",
+    "keep",
+    "last_step",
+    "lengths_to_mask",
+    "masked_mean",
+    "reverse_steps",
+]

@@ -1,0 +1,82 @@
+"""Argument checks that name the argument, what was given and what was expected."""
+
+import difflib
+from collections.abc import Iterable
+
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used: a file, a recipe, a name. Command lines show it without traceback.
+
+    The message is one paragraph that names the file or argument, the key, what was given and what was expected.
+    """
+
+
+def check_shape(name: str, tensor: Tensor, expected: str, **sizes: int) -> None:
+    """Raise unless ``tensor`` has the shape spelled in ``expected``.
+
+    Only shapes are read, never values, so the check survives ``torch.export`` and ``torch.compile``.
+
+    Args:
+        name: what the caller calls the argument.
+        tensor: the argument.
+        expected: dimension names apart by blanks, e.g. ``"B T D"``; a number stands for itself.
+        **sizes: sizes that are known, by dimension name.
+
+    Raises:
+        ValueError: if the number of dimensions or a known size differs.
+
+    Example:
+        >>> import torch
+        >>> check_shape("x", torch.zeros(2, 3), "B D", D=4)
+        Traceback (most recent call last):
+        ...
+        ValueError: x: expected shape (B, D) with D = 4, got (2, 3)
+    """
+    names = expected.split()
+    wanted = [int(n) if n.isdigit() else sizes.get(n) for n in names]
+    shape = tuple(tensor.shape)
+    if len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True)):
+        return
+    known = ", ".join(f"{n} = {sizes[n]}" for n in names if n in sizes)
+    raise ValueError(
+        f"{name}: expected shape ({', '.join(names)}){' with ' + known if known else ''}, got {shape}"
+    )
+
+
+def check_positive(**values: float) -> None:
+    """Raise unless every named value is greater than zero.
+
+    Raises:
+        ValueError: naming the first argument that is not.
+
+    Example:
+        >>> check_positive(dim=4, temperature=0.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: temperature: expected a value > 0, got 0.0
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name}: expected a value > 0, got {value}")
+
+
+def check_choice(name: str, given: object, options: Iterable[str]) -> None:
+    """Raise unless ``given`` is one of ``options``; the nearest ones are offered.
+
+    Raises:
+        InputError: (a ValueError) naming the argument, the value, the nearest options and all of them.
+
+    Example:
+        >>> check_choice("modality", "adio", ["text", "audio"])
+        Traceback (most recent call last):
+        ...
+        mmaffect.ops.checks.InputError: modality: 'adio' is unknown; did you mean 'audio'? Known: audio, text
+    """
+    known = sorted(options)
+    if given in known:
+        return
+    near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
+    raise InputError(f"{name}: {given!r} is unknown; {hint}Known: {', '.join(known)}")

@@ -1,0 +1,110 @@
+"""Masks: ``True`` marks a real step; whatever stands elsewhere must not matter, not even as NaN."""
+
+import torch
+from torch import Tensor
+
+
+def keep(x: Tensor, mask: Tensor) -> Tensor:
+    """Zero ``x`` where ``mask`` is False.
+
+    A selection, not a product: NaN or infinity under the mask is dropped, and so is its gradient.
+
+    Args:
+        x: values.
+        mask: bool.
+
+    Shape:
+        ``x (..., D)`` with ``mask (...)``, or ``mask`` of the shape of ``x``.
+
+    Returns:
+        Tensor like ``x``.
+
+    Example:
+        >>> keep(torch.tensor([[1.0], [float("nan")]]), torch.tensor([True, False])).tolist()
+        [[1.0], [0.0]]
+    """
+    if mask.dim() == x.dim() - 1:
+        mask = mask.unsqueeze(-1)
+    return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def masked_mean(x: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
+    """Mean over the steps that are there; zero where there is none.
+
+    Args:
+        x: values.
+        mask: bool, True = a real step.
+        dim: the dimension of the steps.
+
+    Shape:
+        ``x (B, T, D)``, ``mask (B, T)`` → ``(B, D)`` for ``dim=1``.
+
+    Example:
+        >>> masked_mean(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]])).item()
+        2.0
+    """
+    weight = mask.unsqueeze(-1) if mask.dim() == x.dim() - 1 else mask
+    return keep(x, mask).sum(dim) / weight.sum(dim).clamp(min=1)
+
+
+def lengths_to_mask(lengths: Tensor, size: int | None = None) -> Tensor:
+    """Bool mask ``(B, T)`` whose first ``lengths[b]`` entries are True.
+
+    Args:
+        lengths: steps per sample.
+        size: T; the longest of ``lengths`` by default (which reads values: pass it where one compiles).
+
+    Shape:
+        ``(B,)`` → ``(B, T)``.
+
+    Example:
+        >>> lengths_to_mask(torch.tensor([1, 2])).tolist()
+        [[True, False], [True, True]]
+    """
+    if size is None:
+        size = int(lengths.max())
+    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(-1)
+
+
+def last_step(x: Tensor, mask: Tensor) -> Tensor:
+    """Values at the last real step of each sample; zero where a sample has none.
+
+    Args:
+        x: values.
+        mask: bool, True = a real step; the real steps need not stand first.
+
+    Shape:
+        ``x (B, T, D)``, ``mask (B, T)`` → ``(B, D)``.
+
+    Example:
+        >>> last_step(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]])).item()
+        3.0
+    """
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    last = torch.where(mask, steps, torch.full((), -1, device=mask.device)).amax(1)
+    picked = x.gather(1, last.clamp(min=0)[:, None, None].expand(-1, 1, x.shape[-1])).squeeze(1)
+    return keep(picked, last >= 0)
+
+
+def reverse_steps(x: Tensor, mask: Tensor) -> Tensor:
+    """Mirror each sequence in time within its own span, so that padding stays behind.
+
+    The span of a sample ends at its last True; an involution on sequences of the same mask span.
+
+    Args:
+        x: values.
+        mask: bool, True = a real step.
+
+    Shape:
+        ``x (B, T, D)`` or ``(B, T)``, ``mask (B, T)`` → like ``x``.
+
+    Example:
+        >>> reverse_steps(torch.tensor([[1, 2, 3]]), torch.tensor([[True, True, False]])).tolist()
+        [[2, 1, 3]]
+    """
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    length = torch.where(mask, steps + 1, torch.zeros_like(steps)).amax(1, keepdim=True)
+    source = torch.where(steps < length, length - 1 - steps, steps)
+    if x.dim() == 3:
+        return x.gather(1, source.unsqueeze(-1).expand_as(x))
+    return x.gather(1, source)
