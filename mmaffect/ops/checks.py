@@ -40,9 +40,7 @@ def check_shape(name: str, tensor: Tensor, expected: str, **sizes: int) -> None:
     if len(shape) == len(wanted) and all(w is None or s == w for s, w in zip(shape, wanted, strict=True)):
         return
     known = ", ".join(f"{n} = {sizes[n]}" for n in names if n in sizes)
-    raise ValueError(
-        f"{name}: expected shape ({', '.join(names)}){' with ' + known if known else ''}, got {shape}"
-    )
+    raise ValueError(f"{name}: expected shape ({', '.join(names)}){' with ' + known if known else ''}, got {shape}")
 
 
 def check_positive(**values: float) -> None:

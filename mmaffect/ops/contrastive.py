@@ -39,7 +39,6 @@ def info_nce_rows(
     scores = prediction @ target.mT / temperature
     positive = scores.diagonal()
     # A finite floor: with no valid row at all, logsumexp over -inf has a NaN gradient.
-    scores = torch.where(
-        valid, scores, torch.full((), torch.finfo(scores.dtype).min / 2, device=scores.device)
-    )
+    floor = torch.full((), torch.finfo(scores.dtype).min / 2, dtype=scores.dtype, device=scores.device)
+    scores = torch.where(valid, scores, floor)
     return keep(torch.logsumexp(scores, dim=-1) - positive, valid)

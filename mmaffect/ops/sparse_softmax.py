@@ -40,8 +40,8 @@ def entmax15(scores: Tensor, mask: Tensor | None = None) -> Tensor:
         A row whose allowed scores hold NaN is NaN.
 
     Example:
-        >>> entmax15(torch.tensor([1.0, 1.0, -5.0])).tolist()
-        [0.5, 0.5, 0.0]
+        >>> entmax15(torch.tensor([1.0, 1.0, -5.0]))
+        tensor([0.5000, 0.5000, 0.0000])
         >>> entmax15(torch.zeros(2), torch.tensor([False, False])).tolist()
         [0.0, 0.0]
     """
