@@ -3,7 +3,7 @@
 from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
 from mmaffect.ops.contrastive import info_nce_rows
 from mmaffect.ops.masks import keep, last_step, lengths_to_mask, masked_mean, reverse_steps
-from mmaffect.ops.sparse_softmax import entmax15
+from mmaffect.ops.sparse_softmax import entmax15, masked_softmax
 
 __all__ = [
     "InputError",
@@ -16,5 +16,6 @@ __all__ = [
     "last_step",
     "lengths_to_mask",
     "masked_mean",
+    "masked_softmax",
     "reverse_steps",
 ]

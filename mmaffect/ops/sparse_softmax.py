@@ -1,4 +1,4 @@
-"""Sparse softmax over masked scores: α-entmax (Peters et al., 2019), exact and safe on empty rows.
+"""Softmax and its sparse sibling 1.5-entmax (Peters et al., 2019) over masked scores, safe on empty rows.
 
 The entmax package raises on a fully masked row, loses a tenth of the mass in bfloat16 and cannot be
 compiled whole (its functions are opaque to autograd's tracing). Here the threshold is found without
@@ -67,3 +67,28 @@ def entmax15(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     tau = tau + (gap.square().sum(-1, keepdim=True) - 1) / (2 * gap.sum(-1, keepdim=True)).detach()
     weights = (z - tau).clamp(min=0).square()
     return keep(weights, mask & some).to(dtype)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the last dimension, among the allowed entries.
+
+    Computed in float32 (float64 if given), returned in the dtype of ``scores``.
+
+    Args:
+        scores: finite where ``mask`` is True; anything elsewhere.
+        mask: bool, broadcastable to ``scores``.
+
+    Shape:
+        ``(..., T)`` → ``(..., T)``.
+
+    Returns:
+        Weights; a row with no allowed entry is zero, with zero gradient.
+
+    Example:
+        >>> masked_softmax(torch.zeros(2, 2), torch.tensor([[True, True], [False, False]])).tolist()
+        [[0.5, 0.5], [0.0, 0.0]]
+    """
+    z = scores if scores.dtype == torch.float64 else scores.float()
+    floor = torch.full((), torch.finfo(z.dtype).min / 2, dtype=z.dtype, device=z.device)
+    weights = torch.softmax(torch.where(mask, z, floor), dim=-1)
+    return keep(weights, mask.expand_as(weights)).to(scores.dtype)

@@ -1,0 +1,28 @@
+"""Positions by step index: never by batch index, never by value."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sinusoidal_positions(steps: int, dim: int, *, device: torch.device | None = None) -> Tensor:
+    r"""Sinusoidal positions (Vaswani et al., 2017, section 3.5).
+
+    .. math:: P_{t,2i} = \sin(t / 10000^{2i/D}), \qquad P_{t,2i+1} = \cos(t / 10000^{2i/D})
+
+    Args:
+        steps: T.
+        dim: D; odd widths drop the last cosine.
+        device: where to make them.
+
+    Shape:
+        → ``(T, D)``, float32.
+
+    Example:
+        >>> sinusoidal_positions(2, 4)[0].tolist()
+        [0.0, 1.0, 0.0, 1.0]
+    """
+    time = torch.arange(steps, device=device, dtype=torch.float32).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / dim))
+    return torch.stack([torch.sin(time * rate), torch.cos(time * rate)], dim=-1).flatten(1)[:, :dim]

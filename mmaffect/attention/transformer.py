@@ -1,0 +1,127 @@
+"""A masked pre-norm transformer encoder: what a padded or absent step holds never matters."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmaffect.attention.positions import sinusoidal_positions
+from mmaffect.attention.weights import attention_mask
+from mmaffect.ops import check_positive, check_shape, keep
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward block (Xiong et al., 2020).
+
+    Args:
+        dim: width, a multiple of ``heads``.
+        heads: attention heads.
+        hidden: width of the feed-forward part.
+        dropout: of attention weights, of both branches and inside the feed-forward part.
+
+    Shape:
+        ``x (B, T, D)``, ``allowed (B, T, T)`` (query by source) → ``(B, T, D)``.
+    """
+
+    def __init__(self, dim: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        check_positive(dim=dim, heads=heads, hidden=hidden)
+        if dim % heads:
+            raise ValueError(f"dim: expected a multiple of heads = {heads}, got {dim}")
+        self.heads, self.rate = heads, dropout
+        self.attention_norm = nn.LayerNorm(dim)
+        self.project = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
+        """One block; a query with no source gets nothing from the attention branch."""
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.project(self.attention_norm(x)).chunk(3, dim=-1)
+        )
+        # A row without a source attends to everything and is zeroed afterwards: softmax of nothing is NaN.
+        some = allowed.any(-1, keepdim=True)
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=(allowed | ~some).unsqueeze(1), dropout_p=self.rate if self.training else 0.0
+        )
+        mixed = keep(mixed.transpose(1, 2).flatten(2), some.squeeze(-1))
+        x = x + self.dropout(self.out(mixed))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+
+class TransformerEncoder(nn.Module):
+    """Pre-norm transformer encoder over masked sequences, with a final LayerNorm.
+
+    Args:
+        dim: width.
+        layers: blocks.
+        heads: attention heads.
+        hidden: width of the feed-forward parts; ``4 * dim`` by default.
+        dropout: see :class:`TransformerLayer`.
+        causal: attend to earlier steps and oneself only.
+        positions: add sinusoidal positions by step index.
+
+    Shape:
+        ``x (B, T, D)``, ``mask (B, T)``, ``queries (B, T)`` → ``(B, T, D)``.
+
+    Raises:
+        ValueError: on sizes that are not positive, or a width that is no multiple of the heads.
+
+    Example:
+        >>> import torch
+        >>> encoder = TransformerEncoder(8, layers=1, heads=2).eval()
+        >>> x, mask = torch.randn(1, 3, 8), torch.tensor([[True, True, False]])
+        >>> bool(torch.allclose(encoder(x, mask)[:, :2], encoder(x[:, :2], mask[:, :2]), atol=1e-6))
+        True
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        layers: int,
+        heads: int,
+        *,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        causal: bool = False,
+        positions: bool = True,
+    ) -> None:
+        super().__init__()
+        check_positive(layers=layers)
+        self.dim, self.causal, self.positions = dim, causal, positions
+        self.layers = nn.ModuleList(TransformerLayer(dim, heads, hidden or 4 * dim, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def extra_repr(self) -> str:
+        """Arguments shown by ``print``."""
+        return f"causal={self.causal}, positions={self.positions}"
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, queries: Tensor | None = None) -> Tensor:
+        """Encode.
+
+        Args:
+            x: steps.
+            mask: True = the step may be attended to; all by default.
+            queries: True = the step has a meaning of its own even where it is no source (a real turn at
+                which this modality is absent); by default the sources.
+
+        Returns:
+            Hidden steps, zero at steps that do not ask.
+
+        Raises:
+            ValueError: on another shape.
+        """
+        check_shape("x", x, "B T D", D=self.dim)
+        if mask is None:
+            mask = x.new_ones(x.shape[:2]).bool()
+        queries = mask if queries is None else queries | mask
+        x = keep(x, queries)
+        if self.positions:
+            x = x + sinusoidal_positions(x.shape[1], self.dim, device=x.device).to(x.dtype)
+        allowed = attention_mask(mask, queries, causal=self.causal)
+        for layer in self.layers:
+            x = layer(x, allowed)
+        return keep(self.norm(x), queries)

@@ -1,0 +1,6 @@
+"""One modality in, one hidden sequence out."""
+
+from mmaffect.encoders.causal_cue import CausalCueGate, CausalCues
+from mmaffect.encoders.recurrent import RecurrentEncoder
+
+__all__ = ["CausalCueGate", "CausalCues", "RecurrentEncoder"]

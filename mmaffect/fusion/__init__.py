@@ -1,0 +1,5 @@
+"""Many sequences in, one out."""
+
+from mmaffect.fusion.concat import ConcatFusion
+
+__all__ = ["ConcatFusion"]

@@ -1,0 +1,69 @@
+"""The task's own loss, for every kind of target, blind to what is unlabelled or unobserved."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmaffect.ops import check_choice, keep
+
+
+def task_loss(
+    prediction: Tensor,
+    targets: Tensor,
+    kind: Literal["class", "multilabel", "score"],
+    *,
+    valid: Tensor | None = None,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy, binary cross-entropy or absolute error, averaged over what is labelled.
+
+    Args:
+        prediction: logits, or scores.
+        targets: class indices (-100 = unlabelled), labels 0/1 (NaN = unlabelled) or scores (NaN = unlabelled).
+        kind: ``"class"``, ``"multilabel"`` or ``"score"``.
+        valid: bool; entries marked False are left out (a turn at which nothing is observed).
+        class_weights: weight of each class, for ``"class"``; the mean is then weighted, as in PyTorch.
+        label_smoothing: for ``"class"``, in [0, 1).
+
+    Shape:
+        class: ``prediction (..., C)``, ``targets (...)``; else both of the same shape. ``valid`` has the
+        leading dimensions of ``targets``.
+
+    Returns:
+        Scalar; zero, with zero gradient, where nothing is labelled.
+
+    Raises:
+        ValueError: on an unknown kind or shapes that do not match.
+
+    Example:
+        >>> task_loss(torch.zeros(3, 4), torch.tensor([0, 3, -100]), "class")
+        tensor(1.3863)
+        >>> task_loss(torch.zeros(2), torch.tensor([1.0, float("nan")]), "score")
+        tensor(1.)
+    """
+    check_choice("kind", kind, ("class", "multilabel", "score"))
+    expected = prediction.shape[:-1] if kind == "class" else prediction.shape
+    if targets.shape != expected:
+        raise ValueError(f"targets: expected shape {tuple(expected)} for {kind!r}, got {tuple(targets.shape)}")
+    labelled = targets != -100 if kind == "class" else ~targets.isnan()
+    if valid is not None:
+        labelled = labelled & valid.view(valid.shape + (1,) * (labelled.dim() - valid.dim()))
+    if kind == "class":
+        classes = torch.where(labelled, targets, torch.full_like(targets, -100)).flatten()
+        logits = keep(prediction, labelled).flatten(0, -2)
+        rows = F.cross_entropy(
+            logits, classes, weight=class_weights, label_smoothing=label_smoothing, ignore_index=-100, reduction="none"
+        )
+        if class_weights is None:
+            return rows.sum() / labelled.sum().clamp(min=1)
+        weights = keep(class_weights[classes.clamp(min=0)], classes != -100)
+        return rows.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    prediction, targets = keep(prediction, labelled), keep(targets, labelled)
+    if kind == "multilabel":
+        rows = F.binary_cross_entropy_with_logits(prediction, targets, reduction="none")
+    else:
+        rows = (prediction - targets).abs()
+    return keep(rows, labelled).sum() / labelled.sum().clamp(min=1)
