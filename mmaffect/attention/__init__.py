@@ -1,7 +1,7 @@
 """How steps look at steps."""
 
 from mmaffect.attention.causal_entmax import AttentionOutput, CausalEntmaxAttention
-from mmaffect.attention.positions import sinusoidal_positions
+from mmaffect.attention.positions import distance_bias, sinusoidal_positions
 from mmaffect.attention.transformer import TransformerEncoder
 from mmaffect.attention.weights import attention_mask, attention_weights
 
@@ -11,5 +11,6 @@ __all__ = [
     "TransformerEncoder",
     "attention_mask",
     "attention_weights",
+    "distance_bias",
     "sinusoidal_positions",
 ]

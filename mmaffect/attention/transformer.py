@@ -1,11 +1,14 @@
 """A masked pre-norm transformer encoder: what a padded or absent step holds never matters."""
 
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmaffect.attention.positions import sinusoidal_positions
+from mmaffect.attention.positions import distance_bias, sinusoidal_positions
 from mmaffect.attention.weights import attention_mask
-from mmaffect.ops import check_positive, check_shape, keep
+from mmaffect.ops import check_choice, check_positive, check_shape, keep
 
 
 class TransformerLayer(nn.Module):
@@ -18,7 +21,7 @@ class TransformerLayer(nn.Module):
         dropout: of attention weights, of both branches and inside the feed-forward part.
 
     Shape:
-        ``x (B, T, D)``, ``allowed (B, T, T)`` (query by source) → ``(B, T, D)``.
+        ``x (B, T, D)``, ``allowed (B, T, T)`` (query by source), ``bias (H, T, T)`` → ``(B, T, D)``.
     """
 
     def __init__(self, dim: int, heads: int, hidden: int, dropout: float = 0.0) -> None:
@@ -36,7 +39,7 @@ class TransformerLayer(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, allowed: Tensor) -> Tensor:
+    def forward(self, x: Tensor, allowed: Tensor, bias: Tensor | None = None) -> Tensor:
         """One block; a query with no source gets nothing from the attention branch."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -44,8 +47,11 @@ class TransformerLayer(nn.Module):
         )
         # A row without a source attends to everything and is zeroed afterwards: softmax of nothing is NaN.
         some = allowed.any(-1, keepdim=True)
+        mask = (allowed | ~some).unsqueeze(1)
+        if bias is not None:
+            mask = torch.where(mask, bias.to(x.dtype), torch.full((), -torch.inf, dtype=x.dtype, device=x.device))
         mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=(allowed | ~some).unsqueeze(1), dropout_p=self.rate if self.training else 0.0
+            query, key, value, attn_mask=mask, dropout_p=self.rate if self.training else 0.0
         )
         mixed = keep(mixed.transpose(1, 2).flatten(2), some.squeeze(-1))
         x = x + self.dropout(self.out(mixed))
@@ -62,7 +68,8 @@ class TransformerEncoder(nn.Module):
         hidden: width of the feed-forward parts; ``4 * dim`` by default.
         dropout: see :class:`TransformerLayer`.
         causal: attend to earlier steps and oneself only.
-        positions: add sinusoidal positions by step index.
+        positions: ``"sinusoidal"`` adds positions by step index to the steps; ``"distance"`` lets each head prefer
+            near steps (ALiBi, in both directions); ``"none"`` leaves the encoder blind to order.
 
     Shape:
         ``x (B, T, D)``, ``mask (B, T)``, ``queries (B, T)`` → ``(B, T, D)``.
@@ -87,17 +94,18 @@ class TransformerEncoder(nn.Module):
         hidden: int | None = None,
         dropout: float = 0.0,
         causal: bool = False,
-        positions: bool = True,
+        positions: Literal["none", "sinusoidal", "distance"] = "sinusoidal",
     ) -> None:
         super().__init__()
         check_positive(layers=layers)
-        self.dim, self.causal, self.positions = dim, causal, positions
+        check_choice("positions", positions, ("none", "sinusoidal", "distance"))
+        self.dim, self.heads, self.causal, self.positions = dim, heads, causal, positions
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, hidden or 4 * dim, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
-        return f"causal={self.causal}, positions={self.positions}"
+        return f"causal={self.causal}, positions={self.positions!r}"
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, queries: Tensor | None = None) -> Tensor:
         """Encode.
@@ -119,9 +127,10 @@ class TransformerEncoder(nn.Module):
             mask = x.new_ones(x.shape[:2]).bool()
         queries = mask if queries is None else queries | mask
         x = keep(x, queries)
-        if self.positions:
+        if self.positions == "sinusoidal":
             x = x + sinusoidal_positions(x.shape[1], self.dim, device=x.device).to(x.dtype)
         allowed = attention_mask(mask, queries, causal=self.causal)
+        bias = distance_bias(x.shape[1], self.heads, device=x.device) if self.positions == "distance" else None
         for layer in self.layers:
-            x = layer(x, allowed)
+            x = layer(x, allowed, bias)
         return keep(self.norm(x), queries)

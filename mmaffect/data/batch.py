@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmaffect.data.spec import SequenceKind
 from mmaffect.ops import check_choice, keep
 
 
@@ -61,12 +62,18 @@ class MultimodalBatch:
         """Which modality has at least one step: bool ``(B, M)``."""
         return torch.stack([mask.any(1) for mask in self.masks.values()], dim=1)
 
-    @property
-    def observed(self) -> Tensor:
-        """Steps (shared time) at which some modality is there ``(B, T)``; else samples that have one ``(B,)``."""
-        if self.steps is None:
-            return self.present.any(1)
-        return torch.stack(list(self.masks.values())).any(0)
+    def observed(self, sequence: SequenceKind) -> Tensor:
+        """Where something is there to predict from: what is left with nothing enters no loss and no metric.
+
+        Args:
+            sequence: kind of sequence, as in ``DataSpec``.
+
+        Shape:
+            → bool ``(B, T)`` for a dialogue, else ``(B,)``.
+        """
+        if sequence == "dialogue":
+            return torch.stack(list(self.masks.values())).any(0)
+        return self.present.any(1)
 
     @property
     def size(self) -> int:

@@ -2,5 +2,6 @@
 
 from mmaffect.encoders.causal_cue import CausalCueGate, CausalCues
 from mmaffect.encoders.recurrent import RecurrentEncoder
+from mmaffect.encoders.stream import StreamInput
 
-__all__ = ["CausalCueGate", "CausalCues", "RecurrentEncoder"]
+__all__ = ["CausalCueGate", "CausalCues", "RecurrentEncoder", "StreamInput"]

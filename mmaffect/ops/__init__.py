@@ -2,7 +2,7 @@
 
 from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
 from mmaffect.ops.contrastive import info_nce_rows
-from mmaffect.ops.masks import keep, last_step, lengths_to_mask, masked_mean, reverse_steps
+from mmaffect.ops.masks import keep, last_step, lengths_to_mask, masked_mean, read_out, reverse_steps
 from mmaffect.ops.sparse_softmax import entmax15, masked_softmax
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "lengths_to_mask",
     "masked_mean",
     "masked_softmax",
+    "read_out",
     "reverse_steps",
 ]

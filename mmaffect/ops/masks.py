@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmaffect.ops.checks import check_choice
+
 
 def keep(x: Tensor, mask: Tensor) -> Tensor:
     """Zero ``x`` where ``mask`` is False.
@@ -108,3 +110,28 @@ def reverse_steps(x: Tensor, mask: Tensor) -> Tensor:
     if x.dim() == 3:
         return x.gather(1, source.unsqueeze(-1).expand_as(x))
     return x.gather(1, source)
+
+
+def read_out(x: Tensor, mask: Tensor, sequence: str) -> Tensor:
+    """What of a hidden sequence the prediction is made from, by the kind of sequence.
+
+    Args:
+        x: hidden steps.
+        mask: bool, True = a real step.
+        sequence: ``"dialogue"`` keeps every step (a label a step), ``"window"`` takes the last real step,
+            ``"single"`` the mean over the real steps.
+
+    Shape:
+        ``x (B, T, D)``, ``mask (B, T)`` → ``(B, T, D)`` for a dialogue, else ``(B, D)``.
+
+    Raises:
+        ValueError: on an unknown kind.
+
+    Example:
+        >>> read_out(torch.tensor([[[1.0], [3.0]]]), torch.tensor([[True, True]]), "single").item()
+        2.0
+    """
+    check_choice("sequence", sequence, ("dialogue", "window", "single"))
+    if sequence == "dialogue":
+        return x
+    return last_step(x, mask) if sequence == "window" else masked_mean(x, mask)

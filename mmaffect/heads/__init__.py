@@ -1,0 +1,5 @@
+"""Hidden state to prediction."""
+
+from mmaffect.heads.prediction import PredictionHead
+
+__all__ = ["PredictionHead"]
