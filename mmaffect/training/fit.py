@@ -1,0 +1,198 @@
+"""Training a system: the one function a script calls."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.ops import InputError
+from mmaffect.training.checkpoint import system_tensors, write_json
+from mmaffect.training.config import Stage, TrainConfig, plan
+from mmaffect.training.journal import read_rows
+from mmaffect.training.measure import choose_monitor
+from mmaffect.training.protocol import Protocol
+from mmaffect.training.run_directory import RESULT, check_directory, describe_system, plain, start_directory
+from mmaffect.training.step import parameter_groups
+from mmaffect.training.trainer import Trainer
+
+_DEFAULT_EPOCHS = 50
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training came to.
+
+    Args:
+        out: the run directory.
+        monitor: metric that selected the weights.
+        value: of the monitor at its best, in validation.
+        stage: stage of the best epoch, always the last.
+        epoch: the best epoch within it, from 0.
+        epochs: epochs trained, all stages together.
+        stopped_early: whether patience ran out.
+        history: the rows of the log.
+    """
+
+    out: Path
+    monitor: str
+    value: float
+    stage: str
+    epoch: int
+    epochs: int
+    stopped_early: bool
+    history: tuple[dict[str, Any], ...]
+
+
+def fit(
+    system: nn.Module,
+    train: MultimodalDataset,
+    valid: MultimodalDataset,
+    config: TrainConfig,
+    *,
+    protocol: Protocol,
+    out: str | os.PathLike[str],
+    seed: int = 0,
+    resume: bool = False,
+    description: Mapping[str, Any] | None = None,
+    progress_bar: bool = False,
+    checkpoint_steps: int | None = None,
+) -> FitResult:
+    """Train a system through its stages and leave in it the weights that were best on the validation set.
+
+    On one process, or on many with the script unchanged (``accelerate launch``, ``torchrun``; all see the same file
+    system). The run is a function of the arguments: order, masks and torch's random state are derived from ``seed``
+    and the place of the step, so a run that was killed and resumed ends in the same weights as one that was not (on
+    hardware that computes the same twice), as long as a system keeps all its state in its state dict. The caller's
+    random state is left as it was.
+
+    A batch is cut over processes and accumulation into pieces. A system's loss is taken as a mean over the labels of
+    its piece and weighted by their number, so supervised terms do not depend on the cut; terms that compare the
+    samples of a piece with each other (contrastive, batch statistics) see fewer at once.
+
+    Labels of turns or samples that the condition left with nothing are hidden from the loss: it must be finite on a
+    batch without any label.
+
+    Args:
+        system: with ``loss(observed, complete, progress)`` and, optionally, ``stages`` (a tuple of `Stage`),
+            ``parameter_groups()`` (a list of dicts with ``params``, and ``lr``, ``weight_decay``, ``name`` if they
+            differ) and ``after_step()``, called after each step of the optimiser (for an EMA).
+        train: samples to learn from.
+        valid: samples to select by: weights, and when to stop.
+        config: hyper-parameters.
+        protocol: conditions of training and validation. Validation is the mean of the monitor over the protocol's
+            evaluation conditions; in a stage without missing data, on complete batches.
+        out: run directory: config.json, log.jsonl, tensorboard/, last.safetensors, best.safetensors, result.json.
+        seed: of the whole run (not of the system's initial weights, which are as given).
+        resume: go on with the run in ``out``, if there is one; it must have been started with the same config,
+            protocol, data, seed, system and description.
+        description: what else config.json shall record: the recipe's text, command line options.
+        progress_bar: show one.
+        checkpoint_steps: checkpoint every so many steps besides every epoch.
+
+    Returns:
+        The best epoch and the history.
+
+    Raises:
+        InputError: before anything is written, if datasets, protocol and system do not fit together, ``out`` is not
+            empty (without ``resume``) or holds another run (with it).
+        FloatingPointError: if a loss or a gradient is not finite; it names stage, epoch, step and term.
+    """
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+
+    _check(system, train, valid, protocol, seed, checkpoint_steps)
+    monitor = choose_monitor(train.spec, config.monitor)
+    listed = getattr(system, "stages", None) or (Stage("train", config.epochs or _DEFAULT_EPOCHS),)
+    stages = plan(tuple(listed), config.epochs)
+    parameter_groups(system, config)
+    system_tensors(system)
+    out = Path(out)
+    recorded = plain(
+        {
+            "system": describe_system(system),
+            "train": config,
+            "stages": [plain(s) for s in stages],
+            "protocol": protocol.describe(),
+            "seed": seed,
+            "spec": train.spec,
+            "data": {"train": train.fingerprint, "valid": valid.fingerprint},
+            "description": dict(description or {}),
+        }
+    )
+    goes_on = check_directory(out, recorded, resume=resume)
+    # Gradients of parameters that a stage or a batch does not use must not be waited for.
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
+    system.to(accelerator.device)
+    trainer = Trainer(
+        system,
+        train,
+        valid,
+        stages=stages,
+        config=config,
+        protocol=protocol,
+        monitor=monitor,
+        out=out,
+        seed=seed,
+        accelerator=accelerator,
+        checkpoint_steps=checkpoint_steps,
+        progress_bar=progress_bar,
+    )
+    if goes_on:
+        trainer.resume()
+    accelerator.wait_for_everyone()  # all have looked before the first one writes
+    if accelerator.is_main_process and not goes_on:
+        start_directory(out, recorded)
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        trainer.run()
+    return _conclude(trainer, monitor)
+
+
+def _conclude(trainer: Trainer, monitor: str) -> FitResult:
+    best, rows = trainer.position.best, read_rows(trainer.out)
+    if best is None:
+        raise RuntimeError("fit: the last stage ended without a validation")
+    result = FitResult(
+        out=trainer.out,
+        monitor=monitor,
+        value=best["value"],
+        stage=best["stage"],
+        epoch=best["epoch"],
+        epochs=len(rows),
+        stopped_early=len(rows) < sum(s.epochs for s in trainer.stages),
+        history=tuple(rows),
+    )
+    if trainer.accelerator.is_main_process:
+        summary = {"monitor": monitor, "best": best, "epochs": result.epochs, "stopped_early": result.stopped_early}
+        write_json(trainer.out / RESULT, plain({**summary, "valid": rows[best["row"]]["valid"]}))
+    return result
+
+
+def _check(
+    system: nn.Module,
+    train: MultimodalDataset,
+    valid: MultimodalDataset,
+    protocol: Protocol,
+    seed: int,
+    checkpoint_steps: int | None,
+) -> None:
+    if not callable(getattr(system, "loss", None)):
+        raise InputError(f"system: expected a method loss(observed, complete, progress) in {type(system).__name__}")
+    for name, dataset in (("train", train), ("valid", valid)):
+        if len(dataset) == 0:
+            raise InputError(f"{name}: expected at least one sample, got none")
+    if train.spec != valid.spec:
+        raise InputError(f"valid: expected the spec of train, {train.spec}, got {valid.spec}")
+    for condition in (protocol.train, *protocol.evaluation):
+        names = getattr(condition, "names", train.spec.names)
+        if names != train.spec.names:
+            raise InputError(f"protocol: is for modalities {names}, the data have {train.spec.names}")
+    if seed < 0:
+        raise ValueError(f"seed: expected a value >= 0, got {seed}")
+    if checkpoint_steps is not None and checkpoint_steps < 1:
+        raise ValueError(f"checkpoint_steps: expected None or at least 1, got {checkpoint_steps}")
