@@ -1,6 +1,28 @@
 """What enters: the batch, recipes for one's own data, splits, normalisation, synthetic worlds."""
 
 from mmaffect.data.batch import MultimodalBatch
+from mmaffect.data.collate import collate
+from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data.load import Splits, load_dataset, load_unlabelled
+from mmaffect.data.normalise import Normaliser
+from mmaffect.data.recipe import Recipe, load_recipe
+from mmaffect.data.report import Report
+from mmaffect.data.sample import Sample
 from mmaffect.data.spec import DataSpec
+from mmaffect.data.split import stratified_group_split
 
-__all__ = ["DataSpec", "MultimodalBatch"]
+__all__ = [
+    "DataSpec",
+    "MultimodalBatch",
+    "MultimodalDataset",
+    "Normaliser",
+    "Recipe",
+    "Report",
+    "Sample",
+    "Splits",
+    "collate",
+    "load_dataset",
+    "load_recipe",
+    "load_unlabelled",
+    "stratified_group_split",
+]

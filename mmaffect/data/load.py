@@ -1,0 +1,237 @@
+"""From a recipe and a folder to training, validation and test data; from new files to data without labels."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmaffect.data.arrays import Array, ArrayFile, locate
+from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data.layout import Cut, cut_samples
+from mmaffect.data.normalise import Normaliser, group_statistics
+from mmaffect.data.partition import assign_splits
+from mmaffect.data.recipe import SPLITS, Recipe
+from mmaffect.data.report import Report
+from mmaffect.data.rows import Rows, read_rows
+from mmaffect.data.spec import DataSpec, SequenceKind
+from mmaffect.data.targets import Targets, blank_targets, encode_targets
+from mmaffect.ops import InputError, check_choice
+
+
+class Splits(NamedTuple):
+    """A dataset in three parts, with what was done to it.
+
+    Args:
+        train: what is learned from.
+        valid: what models are selected on.
+        test: what is reported.
+        report: counts.
+        normaliser: training statistics, to be kept for new data.
+    """
+
+    train: MultimodalDataset
+    valid: MultimodalDataset
+    test: MultimodalDataset
+    report: Report
+    normaliser: Normaliser
+
+
+def load_dataset(
+    recipe: Recipe,
+    folder: str | PathLike[str],
+    *,
+    sequence: str | None = None,
+    context: int | None = None,
+    holdout: Sequence[object] | None = None,
+) -> Splits:
+    """Load what a recipe describes.
+
+    Values are normalised with statistics of the observed rows of the training split (labelled or not), or within
+    each group; then held within ``± clip``. Samples without a label or without any modality are left out and counted.
+
+    Args:
+        recipe: from ``load_recipe``.
+        folder: holds the recipe's file.
+        sequence: sequence kind; the recipe's by default.
+        context: steps of a window; the recipe's by default.
+        holdout: ``(column, value, ...)``: leave these groups of one of the recipe's ``fold`` columns out as the test
+            split; the next group in order (the first after the last) is the validation split, the rest trains.
+
+    Raises:
+        InputError: naming file, key, what was given and what was expected.
+    """
+    kind, steps = _sequence(recipe, sequence, context)
+    file = ArrayFile(locate(folder, recipe.file))
+    rows = read_rows(file, recipe, kind)
+    key = "target.array"
+    array = file.rows(recipe.target.array, key)[rows.layout.order]
+    targets = encode_targets(array, recipe.target, f"{file.label}: {key} = {recipe.target.array!r}")
+    split = torch.from_numpy(assign_splits(file, recipe, kind, rows.layout, targets, holdout))
+    normaliser = _fit(file, recipe, rows, split == 0)
+    spec = DataSpec(
+        modalities={name: m.values.shape[1] for name, m in rows.modalities.items()},
+        target=recipe.target.kind,
+        classes=recipe.target.classes,
+        sequence=kind,
+        speakers=0 if rows.speaker is None else int(rows.speaker.max()) + 1,
+        confounders=0 if recipe.confounder is None else len(recipe.confounder.values),
+    )
+    cut = cut_samples(rows.layout, kind, steps, targets.labelled, rows.something)
+    counts = {name: int((split[cut.row] == code).sum()) for code, name in enumerate(SPLITS)}
+    for name, count in counts.items():
+        if count == 0:
+            raise InputError(f"{file.label}: split {name!r}: expected labelled samples that have a modality, got none")
+    values = _normalised(rows, normaliser)
+    parts = [_build(spec, rows, values, targets, cut, split[cut.row] == code) for code in range(3)]
+    return Splits(*parts, _report(recipe, kind, rows, targets, split, cut, counts), normaliser)
+
+
+def load_unlabelled(
+    recipe: Recipe,
+    file: str | PathLike[str],
+    normaliser: Normaliser,
+    sequence: str | None,
+    context: int | None,
+    spec: DataSpec,
+) -> MultimodalDataset:
+    """Load new data without labels for a fitted system: the recipe's target, split and fold columns are not read.
+
+    A modality whose array the file lacks is missing from every row; where its ``available`` column is lacking, it is
+    there in every row. Groups are normalised by their own statistics. A row without any modality makes no sample.
+
+    Args:
+        recipe: the one the system was fitted with.
+        file: an ``.npz`` file, a folder that holds the recipe's file, or a folder of ``.npy`` files.
+        normaliser: from that fit.
+        sequence: as in that fit; None: as in ``spec``.
+        context: as in that fit; None: as in the recipe.
+        spec: of that fit; modalities, widths and speakers must agree.
+
+    Returns:
+        A dataset with targets of -100 or NaN.
+
+    Raises:
+        InputError: naming file, key, what was given and what was expected; if the file has none of the modalities.
+    """
+    kind, steps = _sequence(recipe, sequence or spec.sequence, context)
+    if kind != spec.sequence or tuple(recipe.modalities) != spec.names:
+        raise InputError(
+            f"{recipe.source}: expected the sequence kind {spec.sequence!r} and the modalities {spec.names} that the "
+            f"system was fitted with, got {kind!r} and {tuple(recipe.modalities)}"
+        )
+    path = Path(file)
+    source = ArrayFile(path / recipe.file if (path / recipe.file).exists() else path)
+    rows = read_rows(source, recipe, kind, dict(spec.modalities))
+    for name, modality in rows.modalities.items():
+        width = modality.values.shape[1]
+        if width != spec.modalities[name]:
+            array = recipe.modalities[name].array
+            raise InputError(
+                f"{source.label}: modalities.{name}.array = {array!r}: expected {spec.modalities[name]} columns as in "
+                f"the data the system was fitted with, got {width}"
+            )
+    speakers = 0 if rows.speaker is None else int(rows.speaker.max()) + 1
+    if speakers > spec.speakers:
+        raise InputError(
+            f"{source.label}: groups.speaker = {recipe.speaker!r}: expected at most {spec.speakers} in a conversation, "
+            f"as in the data the system was fitted with, got {speakers}"
+        )
+    targets = blank_targets(recipe.target, len(rows.ids))
+    cut = cut_samples(rows.layout, kind, steps, targets.labelled, rows.something)
+    if len(cut.row) == 0:
+        raise InputError(f"{source.label}: expected at least one row with a modality, got none of {len(rows.ids)}")
+    everything = torch.ones(len(cut.row), dtype=torch.bool)
+    return _build(spec, rows, _normalised(rows, normaliser), targets, cut, everything)
+
+
+def _sequence(recipe: Recipe, sequence: str | None, context: int | None) -> tuple[SequenceKind, int]:
+    kind = sequence or recipe.sequence
+    check_choice("sequence", kind, ("dialogue", "window", "single"))
+    steps = recipe.context if context is None else context
+    if steps < 1:
+        raise InputError(f"context: expected at least 1 step, got {steps}")
+    return cast(SequenceKind, kind), steps
+
+
+def _fit(file: ArrayFile, recipe: Recipe, rows: Rows, training: Tensor) -> Normaliser:
+    """Statistics of what is observed in training; every modality must be, in every column."""
+    mean, sd = {}, {}
+    for name, modality in rows.modalities.items():
+        used = training[modality.owner] & modality.observed
+        values, valid = modality.values[used], modality.valid[used]
+        found = group_statistics(values, valid, torch.zeros(len(values), dtype=torch.int64), 1)
+        empty = (found.count[0] == 0).nonzero().flatten().tolist()
+        if empty:
+            raise InputError(
+                f"{file.label}: modalities.{name}.array = {recipe.modalities[name].array!r}: expected finite values in "
+                f"the training split, got none in {len(empty)} columns of {values.shape[1]}, the first is {empty[0]}"
+            )
+        if recipe.modalities[name].normalise != "none":
+            mean[name], sd[name] = found.mean[0], found.sd[0]
+    return Normaliser(mean, sd, recipe.clip)
+
+
+def _normalised(rows: Rows, normaliser: Normaliser) -> dict[str, Tensor]:
+    return {
+        name: normaliser.apply(name, m.values, m.valid, rows.within[name][m.owner] if name in rows.within else None)
+        for name, m in rows.modalities.items()
+    }
+
+
+def _build(
+    spec: DataSpec, rows: Rows, values: dict[str, Tensor], targets: Targets, cut: Cut, chosen: Tensor
+) -> MultimodalDataset:
+    dialogue = spec.sequence == "dialogue"
+    row, spans = cut.row[chosen], cut.spans[chosen]
+    at = row.numpy()
+    names = rows.layout.names[rows.layout.code] if dialogue else rows.ids
+    groups = {name: _joined(column, spans) if dialogue else column[at] for name, column in rows.groups.items()}
+    confounder = rows.confounder
+    return MultimodalDataset(
+        spec,
+        values=values,
+        observed={name: modality.observed for name, modality in rows.modalities.items()},
+        spans=spans if spec.sequence != "single" else {n: m.spans[row] for n, m in rows.modalities.items()},
+        targets=targets.values if dialogue else targets.values[row],
+        ids=names[at].astype(str).tolist(),
+        row_ids=rows.ids.tolist() if dialogue else None,
+        speaker=rows.speaker,
+        confounder=confounder if dialogue or confounder is None else confounder[row],
+        groups={name: column.tolist() for name, column in groups.items()},
+    )
+
+
+def _joined(column: Array, spans: Tensor) -> Array:
+    """What each span belongs to; several names (the speakers of a dialogue) are joined by "+"."""
+    return np.array(["+".join(np.unique(column[start:stop])) for start, stop in spans.tolist()])
+
+
+def _report(
+    recipe: Recipe, kind: str, rows: Rows, targets: Targets, split: Tensor, cut: Cut, samples: dict[str, int]
+) -> Report:
+    labels: dict[str, dict[str, int]] = {}
+    for code, name in enumerate(SPLITS):
+        mine = targets.values[(split == code) & targets.labelled]
+        if recipe.target.kind == "class":
+            counts = torch.bincount(mine, minlength=len(recipe.target.classes))
+        else:
+            columns = mine.reshape(len(mine), -1)
+            counts = (columns == 1).sum(0) if recipe.target.kind == "multilabel" else (~columns.isnan()).sum(0)
+        labels[name] = dict(zip(recipe.target.classes, counts.tolist(), strict=True))
+    return Report(
+        name=recipe.name,
+        sequence=kind,
+        rows=len(rows.ids),
+        labelled=int(targets.labelled.sum()),
+        samples=samples,
+        labels=labels,
+        repaired={name: modality.repaired for name, modality in rows.modalities.items()},
+        missing={name: int((~modality.there).sum()) for name, modality in rows.modalities.items()},
+        empty_rows=int((~rows.something).sum()),
+        dropped_unlabelled=cut.unlabelled,
+        dropped_empty=cut.empty,
+    )

@@ -1,0 +1,260 @@
+"""Recipes: one TOML file says where a dataset's arrays are and what they mean, so new data needs no code."""
+
+import tomllib
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import Literal, cast
+
+from mmaffect.data.spec import SequenceKind, TargetKind
+from mmaffect.data.toml_table import Scalar, Table
+from mmaffect.ops import InputError
+
+Normalise = Literal["none", "train", "group"]
+NonFinite = Literal["raise", "zero", "absent"]
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class ModalityRecipe:
+    """One modality.
+
+    Args:
+        array: its values, ``(N,)``, ``(N, D)``, ``(N, T, D)`` (padded behind) or, with ``offsets``, ``(R,)``, ``(R, D)``.
+        available: bool array ``(N,)``; False where the modality is really missing.
+        normalise: ``"none"``; ``"train"``: mean and sd of the training split; ``"group"``: of each group, label-free.
+        normalise_by: the column of the groups, for ``"group"``.
+        log: the columns that become ``log(x + log_offset)`` first: True for all, or ``(first, stop)``.
+        log_offset: see ``log``.
+        offsets: int array ``(N + 1,)``: sample i is rows ``offsets[i]:offsets[i + 1]`` of ``array`` (``single`` only).
+        lengths: int array ``(N,)``: how many of the T steps are real (``single`` only).
+    """
+
+    array: str
+    available: str | None = None
+    normalise: Normalise = "train"
+    normalise_by: str | None = None
+    log: bool | tuple[int, int] = False
+    log_offset: float = 1.0
+    offsets: str | None = None
+    lengths: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetRecipe:
+    """What is predicted.
+
+    Args:
+        kind: ``"class"``, ``"multilabel"`` or ``"score"``.
+        array: ``(N,)`` for classes, ``(N, C)`` of 0 and 1 for labels, ``(N,)`` or ``(N, K)`` for scores.
+        classes: names of the classes, labels or scores.
+        values: for each class the values of the array that mean it; None: the array holds indices of ``classes``.
+        unlabelled: values that mean "no label for this task".
+        range: least and greatest score that is allowed.
+    """
+
+    kind: TargetKind
+    array: str
+    classes: tuple[str, ...]
+    values: tuple[tuple[Scalar, ...], ...] | None = None
+    unlabelled: tuple[Scalar, ...] = ()
+    range: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class SplitRecipe:
+    """Who is in which split: a column and its three values, or groups dealt out by ``stratified_group_split``."""
+
+    array: str | None = None
+    names: tuple[Scalar, Scalar, Scalar] = SPLITS
+    by: str | None = None
+    shares: tuple[float, ...] = (0.7, 0.15, 0.15)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ConfounderRecipe:
+    """An observed discrete confounder: its column and the values it takes, in the order of their codes."""
+
+    array: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A dataset described: see the fields of a recipe file in ``load_recipe``."""
+
+    name: str
+    file: str
+    modalities: dict[str, ModalityRecipe]
+    target: TargetRecipe
+    split: SplitRecipe
+    id: str | None = None
+    sequence: SequenceKind = "single"
+    context: int = 8
+    sequence_by: str | None = None
+    speaker: str | None = None
+    fold: tuple[str, ...] = ()
+    confounder: ConfounderRecipe | None = None
+    nonfinite: NonFinite = "raise"
+    clip: float = 10.0
+    source: str = "recipe"
+    text: str = ""
+
+
+def load_recipe(path: str | PathLike[str]) -> Recipe:
+    """Read a recipe (TOML).
+
+    Top level: ``name``, ``file`` (an ``.npz`` inside the data folder, or ``"."`` for a folder of ``.npy`` files),
+    ``sequence`` (``dialogue`` | ``window`` | ``single``), and optionally ``id`` (row names), ``context`` (steps of a
+    window, 8), ``nonfinite`` (``raise``; ``zero``: such an entry becomes zero after normalisation; ``absent``: such a
+    row becomes a missing one) and ``clip`` (normalised values are held within this many sd, 10). Tables:
+    ``[modalities.NAME]`` (``ModalityRecipe``), ``[target]`` (``TargetRecipe``), ``[groups]`` (``sequence``,
+    ``speaker``, ``fold``), ``[split]`` (``array`` with ``train``, ``valid``, ``test`` values; or ``by``, ``shares``,
+    ``seed``), ``[confounder]`` (``array``, ``values``).
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: naming the file, the key, what was given and what was expected.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        ...     _ = file.write('name = "toy"')
+        ...     file.flush()
+        ...     load_recipe(file.name)
+        Traceback (most recent call last):
+        ...
+        mmaffect.ops.checks.InputError: ...: file: expected a string, got nothing (the key is missing)
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; expected a recipe in TOML") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: is not TOML: {error}") from error
+    source = path.name
+    known = ("name", "file", "id", "sequence", "context", "nonfinite", "clip")
+    tables = ("modalities", "target", "groups", "split", "confounder")
+    top = Table(source, "", values, known + tables)
+    groups = Table(source, "groups", values.get("groups", {}), ("sequence", "speaker", "fold"))
+    recipe = Recipe(
+        name=top.text("name"),
+        file=_inside(top),
+        modalities=_modalities(top),
+        target=_target(source, values.get("target", {})),
+        split=_split(source, values.get("split", {})),
+        id=top.text_or_none("id"),
+        sequence=cast(SequenceKind, top.choice("sequence", ("dialogue", "window", "single"))),
+        context=top.integer("context", 8, 1),
+        sequence_by=groups.text_or_none("sequence"),
+        speaker=groups.text_or_none("speaker"),
+        fold=groups.texts("fold"),
+        confounder=_confounder(source, values["confounder"]) if "confounder" in values else None,
+        nonfinite=cast(NonFinite, top.choice("nonfinite", ("raise", "zero", "absent"), "raise")),
+        clip=top.positive("clip", 10.0),
+        source=source,
+        text=text,
+    )
+    if recipe.sequence != "single" and recipe.sequence_by is None:
+        groups.fail("sequence", f"a column, since sequence = {recipe.sequence!r}")
+    return recipe
+
+
+def _inside(top: Table) -> str:
+    file = top.text("file")
+    path = PurePosixPath(file.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in file:
+        top.fail("file", "a relative path inside the data folder")
+    return file
+
+
+def _modalities(top: Table) -> dict[str, ModalityRecipe]:
+    tables = top.values.get("modalities", {})
+    if not isinstance(tables, dict) or not tables:
+        top.fail("modalities", "at least one table [modalities.NAME]")
+    return {name: _modality(top.file, name, values) for name, values in tables.items()}
+
+
+def _modality(source: str, name: str, values: object) -> ModalityRecipe:
+    known = ("array", "available", "normalise", "normalise_by", "log", "log_offset", "offsets", "lengths")
+    table = Table(source, f"modalities.{name}", values, known)
+    log: bool | tuple[int, int] = False
+    if "log" in table.values:
+        given = table.values["log"]
+        whole = isinstance(given, list) and len(given) == 2 and all(type(v) is int for v in given)
+        if not isinstance(given, bool) and not (whole and 0 <= given[0] < given[1]):
+            table.fail("log", "true, false or a range of columns [first, stop]")
+        log = given if isinstance(given, bool) else (given[0], given[1])
+    normalise = table.choice("normalise", ("none", "train", "group"), "train")
+    if (normalise == "group") != ("normalise_by" in table.values):
+        table.fail("normalise_by", "a column of groups with normalise = 'group', and only there")
+    if "offsets" in table.values and "lengths" in table.values:
+        table.fail("lengths", "either offsets or lengths, not both")
+    return ModalityRecipe(
+        array=table.text("array"),
+        available=table.text_or_none("available"),
+        normalise=cast(Normalise, normalise),
+        normalise_by=table.text_or_none("normalise_by"),
+        log=log,
+        log_offset=table.positive("log_offset", 1.0),
+        offsets=table.text_or_none("offsets"),
+        lengths=table.text_or_none("lengths"),
+    )
+
+
+def _target(source: str, values: object) -> TargetRecipe:
+    table = Table(source, "target", values, ("kind", "array", "classes", "values", "unlabelled", "range"))
+    kind = cast(TargetKind, table.choice("kind", ("class", "multilabel", "score")))
+    classes = table.texts("classes")
+    least = 2 if kind == "class" else 1
+    if len(classes) < least:
+        table.fail("classes", f"a list of at least {least} names")
+    meant: tuple[tuple[Scalar, ...], ...] | None = None
+    if "values" in table.values:
+        given = table.values["values"]
+        if kind != "class" or not isinstance(given, list) or len(given) != len(classes):
+            table.fail("values", f"only for kind = 'class', one entry a class ({len(classes)})")
+        meant = tuple(tuple(v) if isinstance(v, list) else (v,) for v in given)
+        flat = [v for entry in meant for v in entry]
+        if not all(isinstance(v, str | int | float) for v in flat) or len(set(flat)) != len(flat):
+            table.fail("values", "different strings, numbers or lists of these")
+    limits: tuple[float, float] | None = None
+    if "range" in table.values:
+        low, high = table.numbers("range", 2)
+        if kind != "score" or low >= high:
+            table.fail("range", "only for kind = 'score', [least, greatest]")
+        limits = (low, high)
+    return TargetRecipe(kind, table.text("array"), classes, meant, table.scalars("unlabelled"), limits)
+
+
+def _split(source: str, values: object) -> SplitRecipe:
+    table = Table(source, "split", values, ("array", *SPLITS, "by", "shares", "seed"))
+    if ("array" in table.values) == ("by" in table.values):
+        table.fail("array", "either split.array (a column) or split.by (groups to deal out)")
+    wrong = [k for k in (("shares", "seed") if "array" in table.values else SPLITS) if k in table.values]
+    if wrong:
+        table.fail(wrong[0], f"no such key beside split.{'array' if 'array' in table.values else 'by'}")
+    names = [table.values.get(name, name) for name in SPLITS]
+    for key, name in zip(SPLITS, names, strict=True):
+        if not isinstance(name, str | int) or names.count(name) > 1:
+            table.fail(key, "a value of the split's column, unlike the other two")
+    shares = table.numbers("shares", 3) if "shares" in table.values else SplitRecipe.shares
+    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        table.fail("shares", "three positive shares that sum to 1")
+    train, valid, test = names
+    return SplitRecipe(
+        table.text_or_none("array"), (train, valid, test), table.text_or_none("by"), shares, table.integer("seed", 0, 0)
+    )
+
+
+def _confounder(source: str, values: object) -> ConfounderRecipe:
+    table = Table(source, "confounder", values, ("array", "values"))
+    options = table.scalars("values")
+    if len(set(options)) < 2 or len(set(options)) != len(options):
+        table.fail("values", "at least two different values")
+    return ConfounderRecipe(table.text("array"), options)
