@@ -73,8 +73,8 @@ def _check(sample: Sample, first: Sample) -> None:
     if given != wanted or sample.masks.keys() != wanted:
         differ = sorted((given ^ wanted) | (sample.masks.keys() ^ wanted))
         raise InputError(
-            f"sample {sample.id!r}: expected the modalities {tuple(wanted)} of sample {first.id!r} in inputs and masks, "
-            f"got {tuple(given)} and {tuple(sample.masks)}; these differ: {', '.join(differ)}"
+            f"sample {sample.id!r}: expected the modalities {tuple(wanted)} of sample {first.id!r} in inputs and "
+            f"masks, got {tuple(given)} and {tuple(sample.masks)}; these differ: {', '.join(differ)}"
         )
     for name, value in sample.inputs.items():
         mask, width = sample.masks[name], first.inputs[name].shape[-1]

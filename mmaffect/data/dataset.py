@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -89,7 +88,8 @@ class MultimodalDataset(Dataset[Sample]):
             value, mask, span = self.values[name], self.observed[name], self.spans[name]
             if value.dim() != 2 or value.shape[1] != width or mask.shape != value.shape[:1]:
                 raise ValueError(
-                    f"values[{name!r}]: expected (R, {width}) with a mask (R,), got {tuple(value.shape)}, {tuple(mask.shape)}"
+                    f"values[{name!r}]: expected (R, {width}) with a mask (R,), "
+                    f"got {tuple(value.shape)}, {tuple(mask.shape)}"
                 )
             if span.shape != (count, 2):
                 raise ValueError(f"spans[{name!r}]: expected ({count}, 2), got {tuple(span.shape)}")
@@ -130,7 +130,7 @@ class MultimodalDataset(Dataset[Sample]):
         if self.shared:
             start, stop = self.spans[self.spec.names[0]][index].tolist()
             return dict.fromkeys(self.spec.names, (start, stop))
-        return {name: tuple(span[index].tolist()) for name, span in self.spans.items()}  # type: ignore[misc]
+        return {name: tuple(span[index].tolist()) for name, span in self.spans.items()}
 
     def step_ids(self, index: int) -> tuple[str, ...]:
         """Names of the steps a prediction is made for: every turn of a dialogue, else the sample itself."""
@@ -156,10 +156,9 @@ class MultimodalDataset(Dataset[Sample]):
             indices: rows of this dataset; each at most once or several times (a bootstrap draw).
         """
         rows = torch.as_tensor(indices, dtype=torch.int64)
-        if rows.numel() and not (0 <= int(rows.min()) and int(rows.max()) < len(self)):
-            raise ValueError(
-                f"indices: expected rows of 0 … {len(self) - 1}, got {int(rows.min())} … {int(rows.max())}"
-            )
+        outside = rows[(rows < 0) | (rows >= len(self))]
+        if len(outside):
+            raise ValueError(f"indices: expected rows of 0 … {len(self) - 1}, got {outside[0].item()}")
         dialogue = self.spec.sequence == "dialogue"
         spans = {name: span[rows] for name, span in self.spans.items()}
         picked = rows.tolist()

@@ -86,8 +86,8 @@ def load_dataset(
         if count == 0:
             raise InputError(f"{file.label}: split {name!r}: expected labelled samples that have a modality, got none")
     values = _normalised(rows, normaliser)
-    parts = [_build(spec, rows, values, targets, cut, split[cut.row] == code) for code in range(3)]
-    return Splits(*parts, _report(recipe, kind, rows, targets, split, cut, counts), normaliser)
+    train, valid, test = (_build(spec, rows, values, targets, cut, split[cut.row] == code) for code in range(3))
+    return Splits(train, valid, test, _report(recipe, kind, rows, targets, split, cut, counts), normaliser)
 
 
 def load_unlabelled(
@@ -164,7 +164,7 @@ def _fit(file: ArrayFile, recipe: Recipe, rows: Rows, training: Tensor) -> Norma
         used = training[modality.owner] & modality.observed
         values, valid = modality.values[used], modality.valid[used]
         found = group_statistics(values, valid, torch.zeros(len(values), dtype=torch.int64), 1)
-        empty = (found.count[0] == 0).nonzero().flatten().tolist()
+        empty = (found.number[0] == 0).nonzero().flatten().tolist()
         if empty:
             raise InputError(
                 f"{file.label}: modalities.{name}.array = {recipe.modalities[name].array!r}: expected finite values in "

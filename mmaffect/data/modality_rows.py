@@ -48,7 +48,7 @@ def read_modality(
         recipe: its description.
         order: order of the dataset's rows.
         shared: whether all modalities share one time axis; several rows a sample are refused then.
-        nonfinite: policy: ``"raise"``; ``"zero"``: such entries are not valid; ``"absent"``: such rows are not observed.
+        nonfinite: ``"raise"``; ``"zero"``: such entries are not valid; ``"absent"``: such rows are not observed.
 
     Raises:
         InputError: naming file, key, array, what was given and what was expected.

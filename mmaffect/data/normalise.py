@@ -11,11 +11,11 @@ from mmaffect.ops import InputError
 
 
 class Statistics(NamedTuple):
-    """Mean, population standard deviation and number of values, of each group and column, ``(G, D)``."""
+    """Mean, population standard deviation and number of values of each group and column, ``(G, D)``."""
 
     mean: Tensor
     sd: Tensor
-    count: Tensor
+    number: Tensor
 
 
 def group_statistics(values: Tensor, valid: Tensor, group: Tensor, groups: int) -> Statistics:
@@ -98,7 +98,7 @@ class Normaliser:
         if group is None:
             return standardise(values, valid, mean, sd, self.clip)
         own = group_statistics(values, valid, group, int(group.max()) + 1)
-        enough = own.count >= 2
+        enough = own.number >= 2
         mean, sd = torch.where(enough, own.mean, mean), torch.where(enough, own.sd, sd)
         return standardise(values, valid, mean[group], sd[group], self.clip)
 

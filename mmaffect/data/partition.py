@@ -56,8 +56,8 @@ def assign_splits(
             row = int(crossing.argmax())
             first = int(split[layout.bounds[layout.code[row], 0]])
             raise InputError(
-                f"{file.label}: {what}: sequence {str(layout.names[layout.code[row]])!r} is in {SPLITS[first]!r} and in "
-                f"{SPLITS[int(split[row])]!r}; expected every sequence ({recipe.sequence_by}) within one split"
+                f"{file.label}: {what}: sequence {str(layout.names[layout.code[row]])!r} is in {SPLITS[first]!r} "
+                f"and in {SPLITS[int(split[row])]!r}; expected every sequence ({recipe.sequence_by}) within one split"
             )
     return split
 

@@ -1,5 +1,6 @@
 """Recipes: one TOML file says where a dataset's arrays are and what they mean, so new data needs no code."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from os import PathLike
@@ -20,7 +21,7 @@ class ModalityRecipe:
     """One modality.
 
     Args:
-        array: its values, ``(N,)``, ``(N, D)``, ``(N, T, D)`` (padded behind) or, with ``offsets``, ``(R,)``, ``(R, D)``.
+        array: its values, ``(N,)``, ``(N, D)``, ``(N, T, D)`` (padded behind); ``(R,)``, ``(R, D)`` with ``offsets``.
         available: bool array ``(N,)``; False where the modality is really missing.
         normalise: ``"none"``; ``"train"``: mean and sd of the training split; ``"group"``: of each group, label-free.
         normalise_by: the column of the groups, for ``"group"``.
@@ -181,6 +182,8 @@ def _modalities(top: Table) -> dict[str, ModalityRecipe]:
 
 
 def _modality(source: str, name: str, values: object) -> ModalityRecipe:
+    if not re.fullmatch(r"[\w-]+", name):
+        raise InputError(f"{source}: modalities: expected names of letters, digits, _ and -, got {name!r}")
     known = ("array", "available", "normalise", "normalise_by", "log", "log_offset", "offsets", "lengths")
     table = Table(source, f"modalities.{name}", values, known)
     log: bool | tuple[int, int] = False

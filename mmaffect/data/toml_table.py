@@ -101,10 +101,9 @@ class Table:
     def numbers(self, key: str, length: int) -> tuple[float, ...]:
         """Read a list of ``length`` finite numbers."""
         value = self.values.get(key)
-        if isinstance(value, list) and len(value) == length:
-            if all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) < float("inf") for v in value):
-                return tuple(float(v) for v in value)
-        return self.fail(key, f"a list of {length} numbers")
+        given = value if isinstance(value, list) else []
+        usable = [float(v) for v in given if type(v) in (int, float) and abs(v) < float("inf")]
+        return tuple(usable) if len(usable) == len(given) == length else self.fail(key, f"a list of {length} numbers")
 
     def scalars(self, key: str) -> tuple[Scalar, ...]:
         """Read a list of strings, numbers or booleans; empty where the key is absent."""
