@@ -1,11 +1,15 @@
 """The loop, stages, conditions, checkpoints, measuring; on one machine or many."""
 
+from mmaffect.training.checkpoint import load_weights
 from mmaffect.training.conditions import Complete, Condition, FeatureRate, Patterns, RandomRate
 from mmaffect.training.config import Progress, Stage, TrainConfig
 from mmaffect.training.corruptions import FrameMasking, GaussianNoise
 from mmaffect.training.evaluate import Evaluation, evaluate
 from mmaffect.training.fit import FitResult, fit
+from mmaffect.training.folds import Fold, leave_one_group_out, pool
+from mmaffect.training.predict import Prediction, predict
 from mmaffect.training.protocol import Protocol, protocol
+from mmaffect.training.repeat import Spread, SummaryRow, render, repeat, summary
 
 __all__ = [
     "Complete",
@@ -13,15 +17,26 @@ __all__ = [
     "Evaluation",
     "FeatureRate",
     "FitResult",
+    "Fold",
     "FrameMasking",
     "GaussianNoise",
     "Patterns",
+    "Prediction",
     "Progress",
     "Protocol",
     "RandomRate",
+    "Spread",
     "Stage",
+    "SummaryRow",
     "TrainConfig",
     "evaluate",
     "fit",
+    "leave_one_group_out",
+    "load_weights",
+    "pool",
+    "predict",
     "protocol",
+    "render",
+    "repeat",
+    "summary",
 ]

@@ -55,10 +55,15 @@ def settle(path: Path) -> None:
             os.close(folder)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write plain values as JSON; at any moment the path holds the old content or the new, whole."""
-    temporary(path).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Write text; at any moment the path holds the old content or the new, whole."""
+    temporary(path).write_text(text, encoding="utf-8")
     settle(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON, as `write_text` does."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -12,8 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmaffect.data import MultimodalBatch
-from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data import MultimodalBatch, MultimodalDataset
 from mmaffect.missing import Pattern, draw_patterns, feature_rate, fixed_pattern, random_rate
 from mmaffect.ops import InputError, lengths_to_mask
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mmaffect.data import MultimodalBatch
-from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data import MultimodalBatch, MultimodalDataset
 from mmaffect.missing import add_noise, blank_frames, choose_frames
 from mmaffect.ops import lengths_to_mask
 from mmaffect.training.conditions import Change, rows_of

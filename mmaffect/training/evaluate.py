@@ -1,21 +1,29 @@
 """Measuring a system on a dataset, on one process or many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmaffect.data import DataSpec, MultimodalBatch
-from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data import DataSpec, MultimodalBatch, MultimodalDataset
 from mmaffect.ops import InputError
 from mmaffect.training.conditions import Change, Complete, Condition
 from mmaffect.training.measure import labelled, measure
 from mmaffect.training.order import derive
 
 EVALUATION_SEED = 1111
+
+
+class Rows(NamedTuple):
+    """What a system said, row by row; see `Evaluation` for the fields."""
+
+    predictions: Tensor
+    targets: Tensor
+    ids: tuple[str, ...]
+    present: Tensor
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Evaluation:
     Args:
         predictions: what the system's forward returns: logits or scores.
         targets: as in the dataset; -100 or NaN where unlabelled.
-        ids: the sample's name, one a row; turns of a dialogue carry their number: ``"dialogue#3"``.
+        ids: the sample's name, one a row; for turns of a dialogue the dataset's, or ``"dialogue#3"``.
         present: which modality was observed.
         counted: rows that entered the metrics: something was observed and there is a label.
         excluded: how many rows were left with nothing observed.
@@ -76,18 +84,21 @@ def evaluate(
         InputError: if the dataset is empty, or no labelled row with something observed is left.
         ValueError: if the system's output does not fit the dataset.
     """
-    predictions, targets, ids, present = predict_rows(
-        system, dataset, (condition or Complete()).bind(dataset, derive(seed, "condition")), batch_size, seed
-    )
-    return assemble(dataset.spec, predictions, targets, ids, present)
+    return assemble(dataset.spec, predict_rows(system, dataset, bind(condition, dataset, seed), batch_size, seed))
 
 
-def assemble(spec: DataSpec, predictions: Tensor, targets: Tensor, ids: tuple[str, ...], present: Tensor) -> Evaluation:
-    """An `Evaluation` of given rows; also what pools the rows of several folds.
+def bind(condition: Condition | None, dataset: MultimodalDataset, seed: int) -> Change:
+    """Bind a condition (complete by default) for evaluation: by the seed and nothing else."""
+    return (condition or Complete()).bind(dataset, derive(seed, "condition"))
+
+
+def assemble(spec: DataSpec, rows: Rows) -> Evaluation:
+    """Measure rows that were predicted; also those of several folds together.
 
     Raises:
         InputError: if no labelled row with something observed is left.
     """
+    predictions, targets, ids, present = rows
     observed = present.any(1)
     counted = observed & labelled(spec, targets)
     if not counted.any():
@@ -99,10 +110,8 @@ def assemble(spec: DataSpec, predictions: Tensor, targets: Tensor, ids: tuple[st
     return Evaluation(predictions, targets, ids, present, counted, int((~observed).sum()), metrics)
 
 
-def predict_rows(
-    system: nn.Module, dataset: MultimodalDataset, change: Change, batch_size: int, seed: int
-) -> tuple[Tensor, Tensor, tuple[str, ...], Tensor]:
-    """Predictions, targets, names and presence of every row of a dataset, in its order, on the CPU."""
+def predict_rows(system: nn.Module, dataset: MultimodalDataset, change: Change, batch_size: int, seed: int) -> Rows:
+    """Run a system over a dataset: every row, in its order, on the CPU."""
     if len(dataset) == 0:
         raise InputError("dataset: expected at least one sample, got none")
     if batch_size < 1:
@@ -113,20 +122,30 @@ def predict_rows(
     device = next((p.device for p in system.parameters()), torch.device("cpu"))
     chunks = torch.arange(len(dataset)).split(batch_size)  # type: ignore[no-untyped-call]
     mine = range(processes.process_index, len(chunks), processes.num_processes)
-    done: list[tuple[int, Any]] = []
+    done: list[tuple[int, Rows]] = []
     with evaluating(system, device), torch.inference_mode():
         for number in mine:
             batch = change(dataset.collate([dataset[i] for i in chunks[number].tolist()]))
             torch.manual_seed(derive(seed, "system", number))
-            output = system(batch.to(device))
-            done.append((number, _flatten(dataset.spec, batch, output.float().cpu())))
+            output = system(batch.to(device)).cpu()
+            output = output if output.dtype == torch.float64 else output.float()
+            done.append((number, _flatten(dataset, batch, output)))
     if processes.num_processes > 1:
         from accelerate.utils import gather_object
 
         done = gather_object(done)
-    rows = [row for _, row in sorted(done, key=lambda pair: pair[0])]
-    predictions, targets, present = (torch.cat([row[k] for row in rows]).clone() for k in (0, 1, 3))
-    return predictions, targets, tuple(name for row in rows for name in row[2]), present
+    return join([rows for _, rows in sorted(done, key=lambda pair: pair[0])])
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Rows one after another."""
+    return Rows(
+        # A clone outside of inference mode is an ordinary tensor again.
+        torch.cat([part.predictions for part in parts]).clone(),
+        torch.cat([part.targets for part in parts]).clone(),
+        tuple(name for part in parts for name in part.ids),
+        torch.cat([part.present for part in parts]).clone(),
+    )
 
 
 @contextmanager
@@ -143,20 +162,24 @@ def evaluating(system: nn.Module, device: torch.device) -> Iterator[None]:
                 module.training = mode
 
 
-def _flatten(spec: DataSpec, batch: MultimodalBatch, output: Tensor) -> tuple[Tensor, Tensor, tuple[str, ...], Tensor]:
+def _flatten(dataset: MultimodalDataset, batch: MultimodalBatch, output: Tensor) -> Rows:
     """The rows of a batch: real turns of dialogues, samples elsewhere."""
-    dialogue = spec.sequence == "dialogue" and batch.steps is not None
-    wanted = tuple(batch.steps.shape) if dialogue and batch.steps is not None else (batch.size,)
+    spec, steps = dataset.spec, batch.steps if dataset.spec.sequence == "dialogue" else None
+    wanted = (batch.size,) if steps is None else tuple(steps.shape)
     if spec.outputs > 1 or spec.target != "score":
         wanted = (*wanted, spec.outputs)
     if tuple(output.shape) != wanted:
         raise ValueError(f"system: expected an output of shape {wanted}, got {tuple(output.shape)}")
-    if not dialogue or batch.steps is None:
-        return output, batch.targets, batch.id, batch.present
-    steps = batch.steps
-    numbers = [n for row in steps for n in row.nonzero().flatten().tolist()]
+    if steps is None:
+        return Rows(output, batch.targets, batch.id, batch.present)
     counts = steps.sum(1).tolist()
-    names = [name for name, count in zip(batch.id, counts, strict=True) for _ in range(count)]
+    names = [name for i, count in zip(batch.index.tolist(), counts, strict=True) for name in _names(dataset, i, count)]
     present = torch.stack(list(batch.masks.values()), dim=-1)
-    ids = tuple(f"{name}#{number}" for name, number in zip(names, numbers, strict=True))
-    return output[steps], batch.targets[steps], ids, present[steps]
+    return Rows(output[steps], batch.targets[steps], tuple(names), present[steps])
+
+
+def _names(dataset: MultimodalDataset, index: int, count: int) -> tuple[str, ...]:
+    """Names of the turns of a dialogue: the dataset's, or the dialogue's with their number."""
+    if dataset.row_ids is not None:
+        return dataset.step_ids(index)
+    return tuple(f"{dataset.ids[index]}#{turn}" for turn in range(count))

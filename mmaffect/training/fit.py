@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data import MultimodalDataset
 from mmaffect.ops import InputError
 from mmaffect.training.checkpoint import system_tensors, write_json
 from mmaffect.training.config import Stage, TrainConfig, plan
@@ -115,7 +115,7 @@ def fit(
         {
             "system": describe_system(system),
             "train": config,
-            "stages": [plain(s) for s in stages],
+            "stages": stages,
             "protocol": protocol.describe(),
             "seed": seed,
             "spec": train.spec,
@@ -186,7 +186,7 @@ def _check(
     for name, dataset in (("train", train), ("valid", valid)):
         if len(dataset) == 0:
             raise InputError(f"{name}: expected at least one sample, got none")
-    if train.spec != valid.spec:
+    if train.spec != valid.spec or train.spec.names != valid.spec.names:
         raise InputError(f"valid: expected the spec of train, {train.spec}, got {valid.spec}")
     for condition in (protocol.train, *protocol.evaluation):
         names = getattr(condition, "names", train.spec.names)

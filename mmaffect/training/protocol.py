@@ -1,7 +1,7 @@
 """Protocols: under which condition one trains, and under which one is measured."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from mmaffect.missing import all_patterns
@@ -48,8 +48,8 @@ class Protocol:
 
 
 def _describe(condition: Any) -> dict[str, Any]:
-    fields = asdict(condition) if is_dataclass(condition) else {}
-    return {"kind": type(condition).__name__, "name": condition.name, **fields}
+    own = {f.name: getattr(condition, f.name) for f in fields(condition)} if is_dataclass(condition) else {}
+    return {"kind": type(condition).__name__, "name": condition.name, **own}
 
 
 def protocol(

@@ -98,7 +98,7 @@ def check_finite(terms: Mapping[str, Tensor], where: str, ids: Sequence[str]) ->
     Raises:
         FloatingPointError: naming the term, the place and the samples.
     """
-    if torch.stack([term.detach().double() for term in terms.values()]).isfinite().all():
+    if torch.stack([term.isfinite() for term in terms.values()]).all():
         return
     bad = {name: term.item() for name, term in terms.items() if not term.isfinite()}
     listed = ", ".join(f"{name!r} is {value}" for name, value in bad.items())

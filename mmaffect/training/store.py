@@ -1,5 +1,6 @@
 """What a run needs to go on: its place, the weights and the optimiser's state, in one file."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -111,7 +112,8 @@ class Store:
             drafted = read_checkpoint(draft).state
         except InputError:
             drafted = None
-        if drafted is not None and drafted == position.best:
+        # As text: a NaN is not equal to itself.
+        if drafted is not None and json.dumps(drafted) == json.dumps(position.best):
             settle(self.best)
         else:
             draft.unlink()

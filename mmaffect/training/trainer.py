@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmaffect.data import MultimodalBatch
-from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data import MultimodalBatch, MultimodalDataset
 from mmaffect.training.checkpoint import load_weights
 from mmaffect.training.conditions import Change, Complete
 from mmaffect.training.config import Progress, Stage, TrainConfig, rate_factor
@@ -147,7 +146,7 @@ class Trainer:
         # Every process must take part in the synchronisation: an empty piece is a sample of weight zero.
         pairs = [self._prepare(piece if len(piece) else rows[:1], change) for piece in cut]
         labels = [int(labelled(spec, o.targets).sum()) if len(p) else 0 for p, (o, _) in zip(cut, pairs, strict=True)]
-        counts = torch.tensor([labels, [len(p) for p in cut]], dtype=torch.float64)
+        counts = torch.tensor([labels, [len(p) for p in cut]], dtype=torch.float32)
         totals = accelerator.reduce(counts.sum(1).to(self.device), "sum").cpu()
         # Without any label (unsupervised terms) samples take the place of labels.
         weights = (counts / totals[:, None].clamp(min=1))[0 if totals[0] > 0 else 1].tolist()

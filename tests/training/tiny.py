@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mmaffect.data import DataSpec, MultimodalBatch
-from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data import DataSpec, MultimodalBatch, MultimodalDataset
 from mmaffect.training import Progress, Stage
 
 WIDTHS = {"text": 3, "audio": 2}
