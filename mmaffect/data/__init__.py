@@ -3,6 +3,7 @@
 from mmaffect.data.batch import MultimodalBatch
 from mmaffect.data.collate import collate
 from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data.ground_truth import BayesAccuracy, ConditionalMoments, GroundTruth
 from mmaffect.data.load import Splits, load_dataset, load_unlabelled
 from mmaffect.data.normalise import Normaliser
 from mmaffect.data.recipe import Recipe, load_recipe
@@ -10,9 +11,15 @@ from mmaffect.data.report import Report
 from mmaffect.data.sample import Sample
 from mmaffect.data.spec import DataSpec
 from mmaffect.data.split import stratified_group_split
+from mmaffect.data.structural_model import CausalGraph, StructuralModel
+from mmaffect.data.synthetic import SyntheticAffect, synthetic_affect
 
 __all__ = [
+    "BayesAccuracy",
+    "CausalGraph",
+    "ConditionalMoments",
     "DataSpec",
+    "GroundTruth",
     "MultimodalBatch",
     "MultimodalDataset",
     "Normaliser",
@@ -20,9 +27,12 @@ __all__ = [
     "Report",
     "Sample",
     "Splits",
+    "StructuralModel",
+    "SyntheticAffect",
     "collate",
     "load_dataset",
     "load_recipe",
     "load_unlabelled",
     "stratified_group_split",
+    "synthetic_affect",
 ]
