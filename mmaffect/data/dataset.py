@@ -28,7 +28,7 @@ class MultimodalDataset(Dataset[Sample]):
         spans: first row and the row after the last: one tensor (shared time) or one a modality (``"single"``).
         targets: one a row in ``"dialogue"``, else one a sample.
         ids: names of the samples.
-        row_ids: names of the rows of the shared time; the samples' names in ``"single"``.
+        row_ids: names of the rows of the shared time, if they have any.
         speaker: who speaks at each row of the shared time, numbered within the conversation.
         confounder: codes, one a row in ``"dialogue"``, else one a sample.
         groups: what a sample belongs to, by name of the grouping (for folds and for tests by group).
@@ -96,9 +96,19 @@ class MultimodalDataset(Dataset[Sample]):
             if count and (span.min() < 0 or span.max() > len(value) or (span[:, 1] < span[:, 0]).any()):
                 raise ValueError(f"spans[{name!r}]: expected 0 <= start <= stop <= {len(value)}")
         rows = len(next(iter(self.values.values())))
-        wanted = rows if self.spec.sequence == "dialogue" else count
-        if len(self.targets) != wanted:
-            raise ValueError(f"targets: expected {wanted} rows, got {len(self.targets)}")
+        if self.shared and any(len(value) != rows for value in self.values.values()):
+            sizes = {name: len(value) for name, value in self.values.items()}
+            raise ValueError(f"values: expected equally many rows where time is shared, got {sizes}")
+        entries = rows if self.spec.sequence == "dialogue" else count
+        wanted = {"targets": entries, "confounder": entries, "speaker": rows}
+        for field, size in wanted.items():
+            column = getattr(self, field)
+            if column is not None and len(column) != size:
+                raise ValueError(f"{field}: expected {size} entries, got {len(column)}")
+        if self.speaker is not None and not self.shared:
+            raise ValueError("speaker: expected None in 'single', where no time axis is shared")
+        if self.row_ids is not None and len(self.row_ids) != rows:
+            raise ValueError(f"row_ids: expected {rows} names, got {len(self.row_ids)}")
         for name, column in self.groups.items():
             if len(column) != count:
                 raise ValueError(f"groups[{name!r}]: expected {count} entries, got {len(column)}")
@@ -111,7 +121,7 @@ class MultimodalDataset(Dataset[Sample]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range for {len(self)} samples")
         index %= len(self)
-        cut = {name: slice(*span) for name, span in self._bounds(index).items()}
+        cut = {name: slice(*span[index].tolist()) for name, span in self.spans.items()}
         shared = cut[self.spec.names[0]]
         at = shared if self.spec.sequence == "dialogue" else index
         return Sample(
@@ -126,17 +136,11 @@ class MultimodalDataset(Dataset[Sample]):
             by_step=self.spec.sequence == "dialogue",
         )
 
-    def _bounds(self, index: int) -> dict[str, tuple[int, int]]:
-        if self.shared:
-            start, stop = self.spans[self.spec.names[0]][index].tolist()
-            return dict.fromkeys(self.spec.names, (start, stop))
-        return {name: tuple(span[index].tolist()) for name, span in self.spans.items()}
-
     def step_ids(self, index: int) -> tuple[str, ...]:
         """Names of the steps a prediction is made for: every turn of a dialogue, else the sample itself."""
         if self.spec.sequence != "dialogue" or self.row_ids is None:
             return (self.ids[index],)
-        start, stop = self._bounds(index)[self.spec.names[0]]
+        start, stop = self.spans[self.spec.names[0]][index].tolist()
         return self.row_ids[start:stop]
 
     @property
