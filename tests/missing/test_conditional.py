@@ -100,6 +100,12 @@ def test_extreme_noise_keeps_at_least_one(value, m, extra):
     assert extra > 0 or drawn.sum() == 1
 
 
+def test_a_sum_above_one_by_rounding_still_keeps_exactly_one():
+    kept = torch.full((1, 3), 1 / 3 + 4e-16, dtype=torch.float64)
+    assert kept.sum() > 1
+    assert at_least_one(kept, torch.zeros(1, 3, dtype=torch.float64)).sum() == 1
+
+
 def test_rows_have_laws_and_noise_of_their_own():
     kept = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
     x = noise(4, 2)

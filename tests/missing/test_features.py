@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmaffect.missing import feature_rate
+from mmaffect.missing import feature_rate, features
 
 
 def seeded(seed=0):
@@ -22,6 +22,13 @@ def test_each_real_step_is_dropped_at_the_rate(rate):
     assert kept.shape == mask.shape
     assert not kept[~mask].any()
     assert abs(int(kept.sum()) / n - (1 - rate)) <= 4.5 * math.sqrt(rate * (1 - rate) / n)
+
+
+def test_rate_zero_keeps_even_at_noise_zero(monkeypatch):
+    monkeypatch.setattr(features, "uniform", lambda *size, generator, device: torch.zeros(size))
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    assert feature_rate(mask, 0.0).all()
+    assert not feature_rate(mask, 1e-6).any()
 
 
 def test_steps_are_independent():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binom, chi2_contingency, chisquare
 
-from mmaffect.missing import random_rate
+from mmaffect.missing import random_rate, rates
 
 
 def seeded(seed=0):
@@ -106,10 +106,15 @@ def test_a_rate_for_each_sample():
 
 
 @pytest.mark.parametrize("m", range(2, 12))
-def test_the_bound_however_it_was_rounded(m):
+def test_the_bound_however_it_was_rounded(m, monkeypatch):
+    # Noise of zero keeps whatever has any chance at all, be it that of a rounding error.
+    monkeypatch.setattr(rates, "uniform", lambda *size, generator: torch.zeros(size, dtype=torch.float64))
     ways = [(m - 1) / m, 1 - 1 / m, torch.tensor(1 - 1 / m), torch.tensor([(m - 1) / m] * 500), np.float64(1 - 1 / m)]
     for rate in ways:
-        assert (random_rate(500, m, rate, seeded()).sum(1) == 1).all()
+        assert (random_rate(500, m, rate).sum(1) == 1).all()
+    below = torch.nextafter(torch.tensor((m - 1) / m), torch.tensor(0.0))
+    assert (random_rate(1, m, below).sum(1) == 1).all()
+    assert random_rate(1, m, 0.999 * (m - 1) / m).all()
 
 
 def test_same_generator_same_masks():
