@@ -13,6 +13,7 @@ from mmaffect.ops import InputError
 from mmaffect.training.conditions import Change, Complete, Condition
 from mmaffect.training.measure import labelled, measure
 from mmaffect.training.order import derive
+from mmaffect.training.processes import processes
 
 EVALUATION_SEED = 1111
 
@@ -116,12 +117,10 @@ def predict_rows(system: nn.Module, dataset: MultimodalDataset, change: Change, 
         raise InputError("dataset: expected at least one sample, got none")
     if batch_size < 1:
         raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-    from accelerate import PartialState
-
-    processes = PartialState()
+    workers = processes()
     device = next((p.device for p in system.parameters()), torch.device("cpu"))
     chunks = torch.arange(len(dataset)).split(batch_size)  # type: ignore[no-untyped-call]
-    mine = range(processes.process_index, len(chunks), processes.num_processes)
+    mine = range(workers.process_index, len(chunks), workers.num_processes)
     done: list[tuple[int, Rows]] = []
     with evaluating(system, device), torch.inference_mode():
         for number in mine:
@@ -130,7 +129,7 @@ def predict_rows(system: nn.Module, dataset: MultimodalDataset, change: Change, 
             output = system(batch.to(device)).cpu()
             output = output if output.dtype == torch.float64 else output.float()
             done.append((number, _flatten(dataset, batch, output)))
-    if processes.num_processes > 1:
+    if workers.num_processes > 1:
         from accelerate.utils import gather_object
 
         done = gather_object(done)

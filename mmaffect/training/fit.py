@@ -15,6 +15,7 @@ from mmaffect.training.checkpoint import system_tensors, write_json
 from mmaffect.training.config import Stage, TrainConfig, plan
 from mmaffect.training.journal import read_rows
 from mmaffect.training.measure import choose_monitor
+from mmaffect.training.processes import accelerator
 from mmaffect.training.protocol import Protocol
 from mmaffect.training.run_directory import RESULT, check_directory, describe_system, plain, start_directory
 from mmaffect.training.step import parameter_groups
@@ -102,8 +103,6 @@ def fit(
             empty (without ``resume``) or holds another run (with it).
         FloatingPointError: if a loss or a gradient is not finite; it names stage, epoch, step and term.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-
     _check(system, train, valid, protocol, seed, checkpoint_steps)
     monitor = choose_monitor(train.spec, config.monitor)
     listed = getattr(system, "stages", None) or (Stage("train", config.epochs or _DEFAULT_EPOCHS),)
@@ -124,10 +123,8 @@ def fit(
         }
     )
     goes_on = check_directory(out, recorded, resume=resume)
-    # Gradients of parameters that a stage or a batch does not use must not be waited for.
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    accelerator = Accelerator(mixed_precision="no", kwargs_handlers=handlers)
-    system.to(accelerator.device)
+    workers = accelerator()
+    system.to(workers.device)
     trainer = Trainer(
         system,
         train,
@@ -138,16 +135,16 @@ def fit(
         monitor=monitor,
         out=out,
         seed=seed,
-        accelerator=accelerator,
+        accelerator=workers,
         checkpoint_steps=checkpoint_steps,
         progress_bar=progress_bar,
     )
     if goes_on:
         trainer.resume()
-    accelerator.wait_for_everyone()  # all have looked before the first one writes
-    if accelerator.is_main_process and not goes_on:
+    workers.wait_for_everyone()  # all have looked before the first one writes
+    if workers.is_main_process and not goes_on:
         start_directory(out, recorded)
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    devices = [workers.device] if workers.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         trainer.run()
     return _conclude(trainer, monitor)

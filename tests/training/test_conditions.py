@@ -128,9 +128,9 @@ def test_what_does_not_fit_is_refused():
         Patterns("x", NAMES, ("vision",))
     with pytest.raises(ValueError, match="rates: expected at least one, got none"):
         RandomRate("x", NAMES, ())
-    with pytest.raises(ValueError, match="rate: expected 0 <= rate <= 0.5"):
+    with pytest.raises(ValueError, match=r"rate: expected 0 <= rate <= 0\.5"):
         RandomRate("x", NAMES, (0.6,))
-    with pytest.raises(ValueError, match="rate: expected 0 <= rate <= 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"rate: expected 0 <= rate <= 1, got 1\.5"):
         FeatureRate("x", 1.5)
     for condition in (Patterns("x", ("audio", "text"), ("text",)), RandomRate("x", ("audio", "text"), (0.1,))):
         with pytest.raises(InputError, match="names: the condition is for modalities"):
