@@ -63,6 +63,11 @@ def test_drawing_in_pieces_draws_them_all(monkeypatch):
     assert (pieces.low, pieces.high) == pytest.approx((2.33, 5.67), abs=0.3)  # 4 ± 1.96 · 2.58/3
 
 
+def test_as_many_resamples_as_asked():
+    single = bootstrap_interval(torch.arange(9.0), torch.zeros(9), resamples=1)
+    assert single.low == single.high
+
+
 def test_equal_differences_leave_no_doubt():
     assert bootstrap_interval([2.0, 3.0], [1.0, 2.0]) == (1.0, 1.0, 1.0)
 

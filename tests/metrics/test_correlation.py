@@ -57,7 +57,8 @@ def test_concordance_by_hand():
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e6 + 0.1])
 def test_constants_are_seen_although_their_mean_is_rounded(value):
-    constant, other = torch.full((7,), value).double(), torch.arange(7).double()
+    constant, other = torch.full((9,), value, dtype=torch.float64), torch.arange(9).double()
+    assert constant.mean() != constant[0]
     assert math.isnan(pearson(constant, other))
     assert math.isnan(pearson(other, constant))
     assert concordance(constant, other) == 0.0
