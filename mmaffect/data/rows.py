@@ -133,10 +133,5 @@ def _confounder(file: ArrayFile, recipe: Recipe, layout: Layout) -> Tensor | Non
         return None
     column = file.column(recipe.confounder.array, "confounder.array")[layout.order]
     codes = {value: code for code, value in enumerate(recipe.confounder.values)}
-    encoded = encode_values(column, codes, f"{file.label}: confounder.array = {recipe.confounder.array!r}")
-    if (encoded < 0).any():
-        raise InputError(
-            f"{file.label}: confounder.array = {recipe.confounder.array!r}: expected a known value in every row, "
-            f"got NaN in {(encoded < 0).sum()}"
-        )
-    return torch.from_numpy(encoded)
+    where = f"{file.label}: confounder.array = {recipe.confounder.array!r}"
+    return torch.from_numpy(encode_values(column, codes, where))

@@ -1,5 +1,6 @@
 """From a column of labels to targets: classes by index or by value, labels of 0 and 1, scores in a range."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -21,13 +22,14 @@ class Targets(NamedTuple):
     labelled: Tensor
 
 
-def encode_values(array: Array, codes: dict[Scalar, int], where: str) -> Array:
+def encode_values(array: Array, codes: Mapping[Scalar, int], where: str, *, nan: int | None = None) -> Array:
     """Map each value of a column to its code.
 
     Args:
         array: ``(N,)``.
-        codes: code by value; NaN is always -100.
+        codes: code by value.
         where: file, key and array, for messages.
+        nan: the code of NaN; None: it has none.
 
     Returns:
         int64 array ``(N,)``.
@@ -37,7 +39,7 @@ def encode_values(array: Array, codes: dict[Scalar, int], where: str) -> Array:
     """
     found, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
     values = found.tolist()
-    mapped = [UNLABELLED if v != v else codes.get(v) for v in values]
+    mapped = [nan if v != v else codes.get(v) for v in values]
     wrong = [(n, v) for n, v, code in zip(counts.tolist(), values, mapped, strict=True) if code is None]
     if wrong:
         rows = sum(n for n, _ in wrong)
@@ -90,7 +92,8 @@ def _classes(array: Array, recipe: TargetRecipe, where: str) -> Targets:
         codes = {name: index for index, name in enumerate(recipe.classes)}
     else:
         codes = {index: index for index in range(len(recipe.classes))}
-    targets = torch.from_numpy(encode_values(array, codes | dict.fromkeys(recipe.unlabelled, UNLABELLED), where))
+    codes |= dict.fromkeys(recipe.unlabelled, UNLABELLED)
+    targets = torch.from_numpy(encode_values(array, codes, where, nan=UNLABELLED))
     return Targets(targets, targets != UNLABELLED)
 
 

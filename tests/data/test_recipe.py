@@ -16,7 +16,13 @@ def test_everything_a_recipe_says_is_read(toy):
     recipe = toy.recipe()
     text, audio = recipe.modalities.values()
     assert list(recipe.modalities) == ["text", "audio"]
-    assert (text.array, text.available, text.normalise, text.log, text.log_offset) == ("words", "has_text", "train", (1, 3), 0.5)
+    assert (text.array, text.available, text.normalise, text.log, text.log_offset) == (
+        "words",
+        "has_text",
+        "train",
+        (1, 3),
+        0.5,
+    )
     assert (audio.normalise, audio.normalise_by, audio.log) == ("group", "person", False)
     assert recipe.target.values == (("s",), ("h", "e"), ("c",))
     assert recipe.target.unlabelled == ("x",)
@@ -51,28 +57,60 @@ def test_a_split_may_be_dealt_out(toy):
         ('array = "words"', 'array = "words"\nlog = [3, 1]', r"modalities\.text\.log: expected true, false or a range"),
         ('array = "words"', 'array = "words"\nlog = 1', r"modalities\.text\.log: expected true, false or a range"),
         ('array = "words"', 'array = "words"\noffsets = "o"\nlengths = "l"', "either offsets or lengths, not both"),
-        ("[modalities.text]", '[modalities."a.b"]', r"modalities: expected names of letters, digits, _ and -, got 'a\.b'"),
+        (
+            "[modalities.text]",
+            '[modalities."a.b"]',
+            r"modalities: expected names of letters, digits, _ and -, got 'a\.b'",
+        ),
         ('"group"', '"group2"', r"modalities\.audio\.normalise: expected one of none, train, group"),
         ('normalise_by = "person"', "", r"modalities\.audio\.normalise_by: expected a column of groups with"),
-        ('normalise = "train"', 'normalise_by = "person"', r"modalities\.text\.normalise_by: expected a column of groups"),
-        ('kind = "class"', 'kind = "classes"', r"target\.kind: expected one of class, multilabel, score \(did you mean"),
+        (
+            'normalise = "train"',
+            'normalise_by = "person"',
+            r"modalities\.text\.normalise_by: expected a column of groups",
+        ),
+        (
+            'kind = "class"',
+            'kind = "classes"',
+            r"target\.kind: expected one of class, multilabel, score \(did you mean",
+        ),
         (CLASSES, 'classes = ["sad"]', r"target\.classes: expected a list of at least 2 names, got \['sad'\]"),
-        (CLASSES, CLASSES + "\nvalues = [1, 2]", r"target\.values: expected only for kind = 'class', one entry a class \(3\)"),
+        (
+            CLASSES,
+            CLASSES + "\nvalues = [1, 2]",
+            r"target\.values: expected only for kind = 'class', one entry a class \(3\)",
+        ),
         (CLASSES, CLASSES + "\nvalues = [1, 2, [2]]", r"target\.values: expected different strings, numbers or lists"),
-        (CLASSES, CLASSES + "\nrange = [0, 1]", r"target\.range: expected only for kind = 'score', \[least, greatest\]"),
-        ("unlabelled = [-1]", "unlabelled = -1", r"target\.unlabelled: expected a list of strings, numbers or booleans"),
+        (
+            CLASSES,
+            CLASSES + "\nrange = [0, 1]",
+            r"target\.range: expected only for kind = 'score', \[least, greatest\]",
+        ),
+        (
+            "unlabelled = [-1]",
+            "unlabelled = -1",
+            r"target\.unlabelled: expected a list of strings, numbers or booleans",
+        ),
         ('sequence = "talk"', "", r"groups\.sequence: expected a column, since sequence = 'dialogue', got nothing"),
         ('fold = ["part"]', 'fold = "part"', r"groups\.fold: expected a list of different strings, got 'part'"),
         ('array = "split"', "", r"split\.array: expected either split\.array \(a column\) or split\.by"),
         ('array = "split"', 'array = "split"\nby = "part"', r"split\.array: expected either split\.array"),
         ('array = "split"', 'array = "split"\nseed = 1', r"split\.seed: expected no such key beside split\.array"),
         ('array = "split"', 'by = "part"\nvalid = "dev"', r"split\.valid: expected no such key beside split\.by"),
-        ('array = "split"', 'array = "split"\nvalid = "train"', r"split\.train: expected a value of the split's column"),
+        (
+            'array = "split"',
+            'array = "split"\nvalid = "train"',
+            r"split\.train: expected a value of the split's column",
+        ),
         ('array = "split"', 'by = "part"\nshares = [0.5, 0.5, 0.5]', r"split\.shares: expected three positive shares"),
         ('array = "split"', 'by = "part"\nshares = [0.5, 0.5]', r"split\.shares: expected a list of 3 numbers"),
-        ("[split]", '[confounder]\narray = "part"\nvalues = [1]\n[split]', r"confounder\.values: expected at least two"),
+        (
+            "[split]",
+            '[confounder]\narray = "part"\nvalues = [1]\n[split]',
+            r"confounder\.values: expected at least two",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said(toy, old, new, message):
     with pytest.raises(InputError, match=message):
         toy.change((old, new)).recipe()

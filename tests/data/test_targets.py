@@ -68,7 +68,11 @@ def test_scores_keep_their_values_and_lose_what_is_unlabelled():
 @pytest.mark.parametrize(
     ("array", "fields", "message"),
     [
-        ([1.0, 3.5, -4.0], {"range": (-3.0, 3.0)}, r"f: y: expected finite scores within -3\.0 … 3\.0, got 3\.5 \(2 rows"),
+        (
+            [1.0, 3.5, -4.0],
+            {"range": (-3.0, 3.0)},
+            r"f: y: expected finite scores within -3\.0 … 3\.0, got 3\.5 \(2 rows",
+        ),
         ([1.0, np.inf], {}, r"f: y: expected finite scores within -inf … inf, got inf \(1 rows"),
         ([[1.0, 2.0]], {}, r"f: y: expected 1 a row as in target\.classes \(v\), got shape \(1, 2\)"),
         (["a"], {}, r"f: y: expected numbers, got <U1"),
@@ -112,5 +116,8 @@ def test_blank_targets_have_the_shape_of_true_ones():
 
 def test_codes_of_a_column():
     assert encode_values(np.array([True, False]), {False: 0, True: 1}, "f").tolist() == [1, 0]
+    assert encode_values(np.array([nan, 1.0]), {1: 0}, "f", nan=-100).tolist() == [-100, 0]
+    with pytest.raises(InputError, match=r"f: nan is not expected \(1 rows"):
+        encode_values(np.array([nan, 1.0]), {1: 0}, "f")
     with pytest.raises(InputError, match=r"f: 3 is not expected \(2 rows hold such values\)"):
         encode_values(np.array([3, 1, 3]), {1: 0}, "f")
