@@ -1,0 +1,105 @@
+"""One cell of a study: one system with one config, trained with one seed, measured under every condition."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from examples.sources import Source
+from examples.systems import system_module
+from mmaffect.training import Evaluation, Protocol, TrainConfig, evaluate, fit
+from mmaffect.training.checkpoint import write_json, write_text
+
+RECIPE, NORMALISER, TEST = "recipe.toml", "normaliser.json", "test.json"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A system as it enters a comparison.
+
+    Args:
+        system: its name.
+        label: what tables call it.
+        config: of the architecture.
+        training: hyper-parameters of the loop.
+    """
+
+    system: str
+    label: str
+    config: Any
+    training: TrainConfig
+
+    @property
+    def folder(self) -> str:
+        """The label as the name of a folder."""
+        return "".join(c if c.isalnum() else "_" for c in self.label).strip("_").replace("__", "_")
+
+
+def build(candidate: Candidate, source: Source, seed: int) -> nn.Module:
+    """The system with its initial weights, which the seed decides."""
+    torch.manual_seed(seed)
+    return system_module(candidate.system).System(candidate.config, source.train.spec)
+
+
+def run_cell(
+    candidate: Candidate,
+    source: Source,
+    protocol: Protocol,
+    *,
+    seed: int,
+    out: Path,
+    resume: bool = False,
+    options: Mapping[str, Any] | None = None,
+    progress_bar: bool = False,
+) -> dict[str, Evaluation]:
+    """Train (or finish training) a candidate and measure it on the test split under every condition of the protocol.
+
+    The run directory holds what ``fit`` writes, the test metrics, and what applies the system to new data: the
+    recipe and the normalisation.
+
+    Args:
+        candidate: the system.
+        source: the data.
+        protocol: conditions of training and of measuring.
+        seed: of weights, order, patterns and dropout.
+        out: run directory.
+        resume: go on with the run in ``out`` if there is one.
+        options: what else identifies the run: the sequence kind, the fold.
+        progress_bar: show one.
+
+    Raises:
+        InputError: before anything is written, if the directory holds something else.
+    """
+    from accelerate import PartialState
+
+    system = build(candidate, source, seed)
+    description = {"system": candidate.system, "recipe": source.text, **(options or {})}
+    fit(
+        system,
+        source.train,
+        source.valid,
+        candidate.training,
+        protocol=protocol,
+        out=out,
+        seed=seed,
+        resume=resume,
+        description=description,
+        progress_bar=progress_bar,
+    )
+    evaluations = {c.name: evaluate(system, source.test, condition=c) for c in protocol.evaluation}
+    if PartialState().is_main_process:
+        write_text(out / RECIPE, source.text)
+        if source.normaliser is not None:
+            state = source.normaliser.state_dict()
+            write_json(out / NORMALISER, {k: v.tolist() if torch.is_tensor(v) else v for k, v in state.items()})
+        write_json(out / TEST, {name: record(evaluation) for name, evaluation in evaluations.items()})
+    return evaluations
+
+
+def record(evaluation: Evaluation) -> dict[str, Any]:
+    """Metrics and counts as JSON holds them; a metric that is not defined (NaN) is null."""
+    metrics = {name: value if value == value else None for name, value in evaluation.metrics.items()}
+    return {"metrics": metrics, "counted": int(evaluation.counted.sum()), "excluded": evaluation.excluded}

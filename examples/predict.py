@@ -1,0 +1,113 @@
+"""Apply a trained run to new, unlabelled data.
+
+    python examples/predict.py runs/carn/carn/seed0 --data NEW.npz --out predictions.csv
+
+RUN is the directory of one run: a folder that holds config.json and best.safetensors. The new file has the arrays
+that the run's recipe names, but for labels and splits; a modality whose array it lacks is missing everywhere.
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from any folder
+
+import torch
+
+from examples.cell import NORMALISER, RECIPE
+from examples.command import run_command
+from examples.systems import restore_config, system_module
+from mmaffect.data import DataSpec, MultimodalDataset, Normaliser, load_recipe, load_unlabelled
+from mmaffect.ops import InputError
+from mmaffect.training import load_weights, predict
+from mmaffect.training.checkpoint import write_text
+from mmaffect.training.run_directory import BEST, CONFIG
+
+
+def load_json(path: Path) -> Any:
+    """A JSON file of the run.
+
+    Raises:
+        InputError: if it is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"RUN: {path} cannot be read ({error}); expected the directory of a finished run") from error
+
+
+def restore(run: Path) -> tuple[torch.nn.Module, DataSpec, dict[str, Any]]:
+    """The trained system of a run, the data it knows, and how it was run."""
+    config = load_json(run / CONFIG)
+    try:
+        name, spec = config["description"]["system"], dict(config["spec"])
+        spec["classes"] = tuple(spec["classes"])
+        system = system_module(name).System(restore_config(name, config["system"]["config"]), DataSpec(**spec))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"RUN: {run / CONFIG} is not the config of a run of train.py: {error!r}") from error
+    load_weights(system, run / BEST)
+    return system.eval(), system.spec, config["description"]
+
+
+def load_new(run: Path, data: Path, spec: DataSpec, description: dict[str, Any]) -> MultimodalDataset:
+    """New data, normalised as the run's were."""
+    if not (run / NORMALISER).exists():
+        raise InputError(f"RUN: {run} has no {NORMALISER}: it is not finished, or was trained on a synthetic world")
+    state = {
+        k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
+        for k, v in load_json(run / NORMALISER).items()
+    }
+    return load_unlabelled(
+        load_recipe(run / RECIPE),
+        data,
+        Normaliser.from_state_dict(state),
+        description.get("sequence"),
+        description.get("context"),
+        spec,
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Predict and write one row a turn or sample: its name, what was there, and the probabilities or scores."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--data", type=Path, required=True, help="an .npz file, or a folder of arrays")
+    parser.add_argument("--out", type=Path, required=True, help="the .csv file to write")
+    options = parser.parse_args(arguments)
+    if not options.out.resolve().parent.is_dir():
+        raise InputError(f"--out: the folder of {options.out} does not exist")
+    system, spec, description = restore(options.run)
+    prediction = predict(system, load_new(options.run, options.data, spec, description))
+    unit = "score" if spec.target == "score" else "probability"
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(
+        ["id", *(f"has_{n}" for n in spec.names), *(f"{unit}_{c}" for c in prediction.classes), "prediction"]
+    )
+    for name, present, values in zip(
+        prediction.ids, prediction.present.int().tolist(), prediction.values.tolist(), strict=True
+    ):
+        writer.writerow([name, *present, *(f"{v:.6g}" for v in values), decide(spec, values)])
+    write_text(options.out, table.getvalue())
+    print(
+        f"{len(prediction.ids)} rows written to {options.out}; {int((~prediction.present.any(1)).sum())} had nothing to read"
+    )
+
+
+def decide(spec: DataSpec, values: list[float]) -> str:
+    """The class, the labels above one half or the scores; empty where nothing is observed."""
+    if any(v != v for v in values):
+        return ""
+    if spec.target == "class":
+        return spec.classes[values.index(max(values))]
+    if spec.target == "multilabel":
+        return "+".join(c for c, v in zip(spec.classes, values, strict=True) if v >= 0.5)
+    return " ".join(f"{v:.6g}" for v in values)
+
+
+if __name__ == "__main__":
+    run_command(main)

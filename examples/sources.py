@@ -1,0 +1,94 @@
+"""Where an example's data come from: a recipe and its files, or a recipe of a synthetic world."""
+
+import inspect
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+from mmaffect.data import MultimodalDataset, Normaliser, load_dataset, load_recipe, synthetic_affect
+from mmaffect.ops import InputError, check_choice
+
+
+class Source(NamedTuple):
+    """Three splits, what was done to them, and the text of the recipe.
+
+    ``normaliser`` is None, and ``report`` empty, for a synthetic world.
+    """
+
+    train: MultimodalDataset
+    valid: MultimodalDataset
+    test: MultimodalDataset
+    report: str
+    normaliser: Normaliser | None
+    text: str
+
+
+def load_source(
+    recipe: Path,
+    data: Path | None,
+    *,
+    sequence: str | None = None,
+    context: int | None = None,
+    holdout: tuple[str, str] | None = None,
+) -> Source:
+    """Load the data that a recipe describes.
+
+    Args:
+        recipe: TOML file; with a table ``[synthetic]`` it holds arguments of ``synthetic_affect``.
+        data: folder of the recipe's files; not needed for a synthetic world.
+        sequence: sequence kind; the recipe's by default.
+        context: steps of a window; the recipe's by default.
+        holdout: column and value of the group to leave out as the test split.
+
+    Raises:
+        InputError: naming file, key, what was given and what was expected.
+    """
+    text = _read(recipe)
+    if "[synthetic]" not in text.split():
+        if data is None:
+            raise InputError(f"--data: expected the folder that holds the files of {recipe.name}, got nothing")
+        splits = load_dataset(load_recipe(recipe), data, sequence=sequence, context=context, holdout=holdout)
+        return Source(splits.train, splits.valid, splits.test, str(splits.report), splits.normaliser, text)
+    try:
+        values = tomllib.loads(text)["synthetic"]
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{recipe}: is not TOML: {error}") from error
+    if holdout is not None:
+        raise InputError(f"--folds: {recipe.name} describes a synthetic world, which has no groups to leave out")
+    for key in values:
+        check_choice(f"{recipe.name}: synthetic", key, inspect.signature(synthetic_affect).parameters)
+    if sequence is not None:
+        values["sequence"] = sequence
+    if context is not None:
+        values["lengths"] = context
+    try:
+        world = synthetic_affect(**values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{recipe.name}: synthetic: {error}") from error
+    return Source(world.train, world.valid, world.test, "", None, text)
+
+
+def _read(recipe: Path) -> str:
+    try:
+        return recipe.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{recipe}: cannot be read ({error}); expected a recipe in TOML") from error
+
+
+def load_folds(
+    recipe: Path, data: Path | None, by: str, *, sequence: str | None = None, context: int | None = None
+) -> dict[str, Source]:
+    """Leave out one group of a column at a time: the data of every fold by the group that is tested.
+
+    Each fold is loaded anew, so that its normalisation knows its own training groups only.
+
+    Raises:
+        InputError: if the recipe has no such column among its folds, or it holds fewer than three groups.
+    """
+    whole = load_source(recipe, data, sequence=sequence, context=context)
+    check_choice("--folds", by, whole.train.groups)
+    names = {name for part in (whole.train, whole.valid, whole.test) for name in part.groups[by]}
+    if len(names) < 3:
+        raise InputError(f"--folds: expected at least 3 groups in {by!r} (test, valid, train), got {sorted(names)}")
+    ordered = sorted(names, key=lambda name: (int(name), "") if name.isdigit() else (0, name))
+    return {name: load_source(recipe, data, sequence=sequence, context=context, holdout=(by, name)) for name in ordered}

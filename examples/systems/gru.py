@@ -1,0 +1,85 @@
+"""A floor: one recurrent layer over the concatenated modalities, zero where one is absent."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmaffect.data import DataSpec, MultimodalBatch
+from mmaffect.encoders import RecurrentEncoder, StreamInput
+from mmaffect.heads import PredictionHead
+from mmaffect.losses import task_loss
+from mmaffect.ops import masked_mean, read_out
+from mmaffect.training import Progress, Stage, TrainConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes and options.
+
+    Args:
+        hidden: width of the state in each direction.
+        layers: stacked layers.
+        bidirectional: read the sequence from both ends: the context that a non-causal encoder sees.
+        dropout: of the inputs' values, of the states and before the head.
+        epochs: passes over the training set.
+    """
+
+    hidden: int = 96
+    layers: int = 1
+    bidirectional: bool = False
+    dropout: float = 0.3
+    epochs: int = 40
+
+
+TRAINING = TrainConfig(batch_size=8, learning_rate=1e-3, optimizer="adam", clip_norm=1.0)
+
+
+class GRU(nn.Module):
+    """GRU over concatenated modalities.
+
+    Where each modality has a time axis of its own, the modalities' means stand for the sample.
+    """
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.stages = (Stage("train", config.epochs),)
+        streams = {
+            n: StreamInput(d, speakers=spec.speakers, dropout=config.dropout) for n, d in spec.modalities.items()
+        }
+        self.inputs = nn.ModuleDict(streams)
+        self.encoder = RecurrentEncoder(
+            sum(stream.width for stream in streams.values()),
+            config.hidden,
+            layers=config.layers,
+            bidirectional=config.bidirectional,
+            dropout=config.dropout,
+        )
+        self.head = PredictionHead(
+            self.encoder.width, spec.outputs, score=spec.target == "score", dropout=config.dropout
+        )
+
+    def represent(self, batch: MultimodalBatch) -> Tensor:
+        """Joint representation ``(B, T, H)`` of a dialogue, else ``(B, H)``."""
+        streams = {n: self.inputs[n](x, batch.masks[n], batch.speaker) for n, x in batch.inputs.items()}
+        steps = batch.steps
+        if steps is None:
+            streams = {n: masked_mean(x, batch.masks[n]).unsqueeze(1) for n, x in streams.items()}
+            steps = batch.present.any(1, keepdim=True)
+        hidden = self.encoder(torch.cat(list(streams.values()), dim=-1), steps)
+        return read_out(hidden, steps, self.spec.sequence)
+
+    def forward(self, batch: MultimodalBatch) -> Tensor:
+        """Logits or scores."""
+        return self.head(self.represent(batch))
+
+    def loss(
+        self, observed: MultimodalBatch, complete: MultimodalBatch | None, progress: Progress
+    ) -> dict[str, Tensor]:
+        """The task's loss."""
+        valid = observed.observed(self.spec.sequence)
+        return {"task": task_loss(self(observed), observed.targets, self.spec.target, valid=valid)}
+
+
+System = GRU

@@ -1,0 +1,88 @@
+"""A floor: one multinomial logistic (or linear) regression for each set of modalities that is there."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mmaffect.data import DataSpec, MultimodalBatch
+from mmaffect.encoders import StreamInput
+from mmaffect.losses import task_loss
+from mmaffect.ops import masked_mean, read_out
+from mmaffect.training import Progress, Stage, TrainConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options.
+
+    Args:
+        penalty: weight of the squared weights in the loss (ridge).
+        epochs: passes over the training set.
+    """
+
+    penalty: float = 0.01
+    epochs: int = 60
+
+
+TRAINING = TrainConfig(batch_size=8, learning_rate=1e-3, optimizer="adam", clip_norm=None)
+
+
+class Linear(nn.Module):
+    """Regression on the concatenated features of one step, with weights of its own for each availability pattern.
+
+    A regression trained on the pattern it is asked about is the strongest linear reading of what is left: the
+    bar that a system for missing modalities must clear. No context is seen.
+
+    Raises:
+        ValueError: above eight modalities (256 patterns).
+    """
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__()
+        if len(spec.modalities) > 8:
+            raise ValueError(f"spec: expected at most 8 modalities, got {len(spec.modalities)}")
+        self.config, self.spec = config, spec
+        self.stages = (Stage("train", config.epochs),)
+        streams = {n: StreamInput(d, speakers=spec.speakers) for n, d in spec.modalities.items()}
+        self.inputs = nn.ModuleDict(streams)
+        self.patterns = 2 ** len(spec.modalities)
+        self.head = nn.Linear(sum(stream.width for stream in streams.values()), self.patterns * spec.outputs)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def represent(self, batch: MultimodalBatch) -> tuple[Tensor, Tensor]:
+        """Concatenated features, and the number of the pattern that is there."""
+        streams, present = [], []
+        for number, (name, x) in enumerate(batch.inputs.items()):
+            mask = batch.masks[name]
+            stream = self.inputs[name](x, mask, batch.speaker)
+            if batch.steps is None:
+                streams.append(masked_mean(stream, mask))
+                present.append(mask.any(1) * 2**number)
+            else:
+                streams.append(read_out(stream, batch.steps, self.spec.sequence))
+                there = read_out(mask.unsqueeze(-1).float(), batch.steps, self.spec.sequence).squeeze(-1) > 0
+                present.append(there * 2**number)
+        return torch.cat(streams, dim=-1), torch.stack(present).sum(0)
+
+    def forward(self, batch: MultimodalBatch) -> Tensor:
+        """Logits or scores."""
+        features, pattern = self.represent(batch)
+        every = self.head(features).unflatten(-1, (self.patterns, self.spec.outputs))
+        index = pattern[..., None, None].expand(*pattern.shape, 1, self.spec.outputs)
+        chosen = every.gather(-2, index).squeeze(-2)
+        return chosen.squeeze(-1) if self.spec.target == "score" and self.spec.outputs == 1 else chosen
+
+    def loss(
+        self, observed: MultimodalBatch, complete: MultimodalBatch | None, progress: Progress
+    ) -> dict[str, Tensor]:
+        """The task's loss and the ridge penalty."""
+        valid = observed.observed(self.spec.sequence)
+        return {
+            "task": task_loss(self(observed), observed.targets, self.spec.target, valid=valid),
+            "penalty": self.config.penalty * self.head.weight.square().sum() / self.patterns,
+        }
+
+
+System = Linear

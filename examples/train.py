@@ -1,0 +1,205 @@
+"""Train a system on a recipe's data and measure it under missing modalities, beside its floors.
+
+    python examples/train.py carn --recipe examples/recipes/iemocap6.toml --data DIR --missing fixed \
+        --seeds 3 --out runs/carn
+
+Every field of the system's config is a flag (--config.hidden 128), and so is every field of the training's
+(--training.learning-rate 3e-4). With --resume a killed run goes on where it stopped. Under ``accelerate launch``
+or ``torchrun`` the same command trains on many processes.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from any folder
+
+import tyro
+
+from examples.cell import Candidate, run_cell
+from examples.command import run_command
+from examples.report import Study, write_report
+from examples.sources import Source, load_folds, load_source
+from examples.systems import system_module, system_names
+from mmaffect.ops import InputError
+from mmaffect.training import Evaluation, Protocol, TrainConfig, pool, protocol
+
+C = TypeVar("C")
+FLOORS = ("linear", "gru", "gru,bidirectional=True")
+
+
+@dataclass(frozen=True)
+class Arguments(Generic[C]):
+    """What the command line says.
+
+    Args:
+        recipe: TOML file that describes the data.
+        out: folder for runs, tables and figures.
+        data: folder that holds the recipe's files; a synthetic world needs none.
+        missing: protocol: which modalities or steps are hidden.
+        rates: missing rates, for random and feature.
+        seeds: how many, from 0.
+        beside: systems printed beside this one: NAME or NAME,FIELD=VALUE; or none.
+        ablations: train every ablation of the system's paper too.
+        folds: leave out one group of this column at a time (session, speaker, subject); predictions are pooled.
+        sequence: kind of sequence; the recipe's by default.
+        context: steps of a window; the recipe's by default.
+        resume: go on with what is in the output folder.
+        quiet: show no progress bar.
+        config: the system's.
+        training: the loop's.
+    """
+
+    recipe: Path
+    out: Path
+    config: Annotated[C, tyro.conf.FlagConversionOff]
+    training: Annotated[TrainConfig, tyro.conf.FlagConversionOff]
+    data: Path | None = None
+    missing: Literal["none", "fixed", "random", "feature", "corruption"] = "none"
+    rates: tuple[float, ...] = ()
+    seeds: int = 3
+    beside: tuple[str, ...] = FLOORS
+    ablations: bool = False
+    folds: str | None = None
+    sequence: Literal["dialogue", "window", "single"] | None = None
+    context: int | None = None
+    resume: bool = False
+    quiet: bool = False
+
+
+def parse(arguments: list[str]) -> tuple[str, Arguments[Any]]:
+    """The system's name and the options.
+
+    Raises:
+        InputError: on an unknown system or a value out of range.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        known = ", ".join(system_names())
+        if arguments[:1] in (["-h"], ["--help"]):
+            print(f"{__doc__}\nSystems: {known}. The options of one: python examples/train.py SYSTEM --help")
+            sys.exit(0)
+        raise InputError(f"SYSTEM: expected the name of a system first, one of: {known}")
+    name, *rest = arguments
+    module = system_module(name)
+    default = Arguments(
+        recipe=tyro.MISSING, out=tyro.MISSING, config=module.Config(), training=module.TRAINING, beside=FLOORS
+    )
+    try:
+        options = tyro.cli(
+            cast(Any, Arguments)[module.Config],
+            prog=f"train.py {name}",
+            description=module.__doc__,
+            args=rest,
+            default=default,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    if options.seeds < 1:
+        raise InputError(f"--seeds: expected at least 1, got {options.seeds}")
+    return name, options
+
+
+def candidates(name: str, options: Arguments[Any]) -> Iterator[Candidate]:
+    """The system, its ablations if asked for, and the floors beside it.
+
+    Raises:
+        InputError: if a name, field or value given to ``--beside`` is unknown.
+    """
+    yield Candidate(name, name, options.config, options.training)
+    if options.ablations:
+        ablations = getattr(system_module(name), "ABLATIONS", {})
+        if not ablations:
+            raise InputError(f"--ablations: {name} has none")
+        for label, change in ablations.items():
+            yield Candidate(name, f"{name} {label}", replace(options.config, **change), options.training)
+    for entry in options.beside:
+        if entry == "none":
+            continue
+        other, *settings = entry.split(",")
+        module = system_module(other)
+        if any("=" not in setting for setting in settings):
+            raise InputError(f"--beside: expected NAME or NAME,FIELD=VALUE, got {entry!r}")
+        flags = [part for s in settings for part in (f"--{s.partition('=')[0]}", s.partition("=")[2])]
+        kind = cast(Any, tyro.conf.FlagConversionOff)[module.Config]
+        try:
+            config = tyro.cli(kind, prog=f"--beside {entry}", args=flags)
+        except ValueError as error:
+            raise InputError(f"--beside: {entry!r}: {error}") from error
+        candidate = Candidate(other, f"{other} ({', '.join(settings)})" if settings else other, config, module.TRAINING)
+        if (candidate.system, candidate.config) != (name, options.config):
+            yield candidate
+
+
+class Fold(NamedTuple):
+    """Data to train and test on, and the folder and options that tell it from other folds."""
+
+    source: Source
+    folder: str
+    options: dict[str, Any]
+
+
+def sources(options: Arguments[Any]) -> list[Fold]:
+    """The data: once, or once for every group left out."""
+    sequence, context = options.sequence, options.context
+    recorded = {k: v for k, v in (("sequence", sequence), ("context", context)) if v is not None}
+    if options.folds is None:
+        source = load_source(options.recipe, options.data, sequence=sequence, context=context)
+        return [Fold(source, "", recorded)]
+    folds = load_folds(options.recipe, options.data, options.folds, sequence=sequence, context=context)
+    return [
+        Fold(source, f"{options.folds}_{group}", {**recorded, "fold": {options.folds: group}})
+        for group, source in folds.items()
+    ]
+
+
+def run_seed(
+    candidate: Candidate, folds: list[Fold], conditions: Protocol, seed: int, options: Arguments[Any]
+) -> dict[str, Evaluation]:
+    """Train and measure with one seed; over folds the predictions are pooled."""
+    found = []
+    for fold in folds:
+        out = options.out / candidate.folder / f"seed{seed}" / fold.folder
+        found.append(
+            run_cell(
+                candidate,
+                fold.source,
+                conditions,
+                seed=seed,
+                out=out,
+                resume=options.resume,
+                options=fold.options,
+                progress_bar=not options.quiet,
+            )
+        )
+    if len(found) == 1:
+        return found[0]
+    return {name: pool(folds[0].source.train.spec, [each[name] for each in found]) for name in found[0]}
+
+
+def main(arguments: list[str]) -> None:
+    """Train, measure, report."""
+    name, options = parse(arguments)
+    listed = list(candidates(name, options))
+    folds = sources(options)
+    spec = folds[0].source.train.spec
+    try:
+        conditions = protocol(options.missing, spec.names, rates=options.rates or None)
+    except ValueError as error:
+        raise InputError(f"--missing {options.missing}: {error}") from error
+    if not options.resume and options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise InputError(f"--out: {options.out} is not empty; give --resume to go on with it, or name another folder")
+    if not options.quiet and folds[0].source.report:
+        print(folds[0].source.report)
+    study = Study(spec, conditions, {})
+    for candidate in listed:
+        study.results[candidate.label] = [
+            run_seed(candidate, folds, conditions, seed, options) for seed in range(options.seeds)
+        ]
+    write_report(study, listed, folds[0].source, options.out)
+
+
+if __name__ == "__main__":
+    run_command(main)
