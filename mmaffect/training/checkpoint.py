@@ -149,5 +149,5 @@ def load_weights(system: nn.Module, path: str | os.PathLike[str]) -> dict[str, A
     try:
         system.load_state_dict(checkpoint.tensors)
     except RuntimeError as error:
-        raise InputError(f"checkpoint: {path} does not fit the system: {error}") from error
+        raise InputError(f"checkpoint: {path} does not fit the system: {' '.join(str(error).split())}") from error
     return checkpoint.state

@@ -77,7 +77,7 @@ class Store:
         try:
             system.load_state_dict(_part("system", tensors))
         except RuntimeError as error:
-            raise InputError(f"resume: {self.last} does not fit the system: {error}") from error
+            raise InputError(f"resume: {self.last} does not fit the system: {' '.join(str(error).split())}") from error
         return Position(**state), _part("optimizer", tensors)
 
     def save(
