@@ -149,9 +149,10 @@ def structural_model(
     moved = names[0] if confounded is None else confounded
     noises = dict(noise) if isinstance(noise, Mapping) else dict.fromkeys(names, noise)
     _check_names(names, sources, moved, noises, edges)
-    check_positive(affect=affect, sharpness=sharpness, **{f"noise[{n!r}]": s for n, s in noises.items()})
+    positive = {"sharpness": sharpness, **{f"noise[{n!r}]": s for n, s in noises.items()}}
+    check_positive(affect=affect, **positive)
     scales = {"loading": loading, "confounder_shift": confounder_shift, "confounder_strength": confounder_strength}
-    for argument, value in scales.items():
+    for argument, value in (scales | positive).items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{argument}: expected a finite value of at least 0, got {value}")
     prior, shares = _distribution("confounder_prior", confounder_prior), _distribution("class_shares", class_shares)
@@ -225,9 +226,11 @@ def _check_names(
     if set(noises) != set(names):
         raise ValueError(f"noise: expected a value for each of {names}, got {tuple(noises)}")
     causes: dict[str, set[str]] = {name: set() for name in names}
-    for cause, effect in edges:
+    for (cause, effect), weight in edges.items():
         check_choice("edges", cause, names)
         check_choice("edges", effect, names)
+        if not math.isfinite(weight):
+            raise ValueError(f"edges[{cause!r}, {effect!r}]: expected a finite number, got {weight}")
         causes[effect].add(cause)
     try:
         TopologicalSorter(causes).prepare()

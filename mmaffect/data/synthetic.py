@@ -106,6 +106,8 @@ def synthetic_affect(
     back-door path from it; with ``confounder_strength=0`` as well there is none, and both laws agree.
 
     * ``"dialogue"``: see :func:`draw_steps`; every step has a label, ``confounder`` is constant within a dialogue.
+      A step's label depends on its own modalities, so neighbours help by what they tell of those that are missing
+      (through the affect) and of the confounder.
     * ``"window"``: the same, with the label of the last step alone.
     * ``"single"``: one step, without speakers. Each modality shows it as frames on a time axis of its own: the
       step's vector plus noise that is centred over the sample's frames. So the mean over frames is the vector, the
@@ -157,7 +159,9 @@ def synthetic_affect(
         raise ValueError(f"inertia: expected a value in [0, 1), got {inertia}")
     if not 0 <= frame_noise < math.inf:
         raise ValueError(f"frame_noise: expected a finite value of at least 0, got {frame_noise}")
-    check_positive(speakers=speakers, **dict(zip(("sizes[0]", "sizes[1]", "sizes[2]"), sizes, strict=True)))
+    if len(sizes) != 3:
+        raise ValueError(f"sizes: expected three numbers of samples, got {sizes}")
+    check_positive(speakers=speakers, **{f"sizes[{i}]": size for i, size in enumerate(sizes)})
     spec = DataSpec(
         modalities=dict(modalities),
         target="class",

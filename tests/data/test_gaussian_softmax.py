@@ -39,12 +39,12 @@ def test_two_classes_against_scipy_quad(spread: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "spread", "tolerance"), [(3, 4.0, 1e-3), (4, 4.0, 1e-3), (4, 8.0, 1e-3), (6, 4.0, 1.5e-3)]
+    ("classes", "spread", "tolerance"), [(3, 4.0, 1e-3), (4, 4.0, 1e-3), (4, 8.0, 1.5e-3), (6, 4.0, 2e-3)]
 )
 def test_against_monte_carlo(classes: int, spread: float, tolerance: float) -> None:
     matrix = covariance(classes, spread)
     mean = torch.tensor(np.random.default_rng(1).normal(size=(3, classes)) * 2)
-    draws = np.random.default_rng(2).multivariate_normal(np.zeros(classes), matrix.numpy(), size=400_000)
+    draws = np.random.default_rng(2).multivariate_normal(np.zeros(classes), matrix.numpy(), size=200_000)
     for row, p in zip(mean, softmax_expectation(mean, matrix), strict=True):
         simulated = (row + torch.from_numpy(draws)).softmax(1)
         error = simulated.std(0) / len(draws) ** 0.5
@@ -65,6 +65,21 @@ def test_stated_accuracy_against_gauss_hermite(classes: int, tolerance: float) -
     for row in torch.randn(3, classes, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2:
         expected = weights @ (row + points).softmax(1)
         assert softmax_expectation(row[None], matrix)[0].tolist() == pytest.approx(expected.tolist(), abs=tolerance)
+
+
+def test_stated_accuracy_at_its_edge() -> None:
+    """Four classes, all contrasts as wide as allowed for 3e-5, against a plain sum over a finer and larger grid."""
+    line = torch.arange(-6.5, 6.51, 0.11, dtype=torch.float64)
+    basis = torch.linalg.qr(torch.cat([torch.ones(4, 1), torch.eye(4)[:, :3]], dim=1).double()).Q[:, 1:]
+    plane = torch.cartesian_prod(line, line)
+    row = torch.tensor([[3.0, -2.0, 0.5, 0.0]], dtype=torch.float64)
+    expected, mass = torch.zeros(4, dtype=torch.float64), 0.0
+    for z in line:
+        g = torch.cat([z.expand(len(plane), 1), plane], dim=1)
+        weight = (-g.square().sum(1) / 2).exp()
+        expected, mass = expected + weight @ (row + 8 * g @ basis.T).softmax(1), mass + float(weight.sum())
+    found = softmax_expectation(row, 64 * (basis @ basis.T))[0]
+    assert found.tolist() == pytest.approx((expected / mass).tolist(), abs=3e-5)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 6])
@@ -105,13 +120,13 @@ def test_rows_do_not_meet() -> None:
 
 
 def test_too_wide_is_refused() -> None:
-    with pytest.raises(ValueError, match="covariance: expected a standard deviation of at most 12 .* got 13"):
+    with pytest.raises(ValueError, match=r"covariance: expected a standard deviation of at most 12 .* got 13"):
         softmax_expectation(torch.zeros(1, 3), covariance(3, 13.0))
     with pytest.raises(ValueError, match="at most 12"):
         softmax_expectation(torch.zeros(1, 2), torch.full((2, 2), torch.nan))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1000), classes=st.integers(2, 3), spread=st.floats(0, 6))
 def test_bias_meets_the_shares(seed: int, classes: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(seed)
