@@ -57,7 +57,8 @@ def attention_matrices(
     weights: dict[str, list[Tensor]] = {}
     real: dict[str, Tensor] = {}
     for modality in modalities:
-        size = columns[kinds[0]][modality].shape[-1]
+        check_shape(f"columns[{kinds[0]!r}][{modality!r}]", columns[kinds[0]][modality], "T T")
+        size = columns[kinds[0]][modality].shape[1]
         mask = torch.ones(size, dtype=torch.bool) if steps is None else steps[modality].detach().cpu().bool()
         check_shape(f"steps[{modality!r}]", mask, "T", T=size)
         real[modality] = mask[:, None] & mask

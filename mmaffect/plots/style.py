@@ -66,4 +66,5 @@ def add_legend(figure: "Figure", handles: Sequence["Artist"], labels: Sequence[s
     # A letter of the small font is about 0.075 inches wide, a handle with its gaps about 0.6.
     widest = 0.6 + 0.075 * max(len(label) for label in labels)
     columns = max(1, min(len(labels), int(figure.get_figwidth() / widest)))
+    columns = -(-len(labels) // -(-len(labels) // columns))  # as many rows, evenly filled
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False, fontsize="small")
