@@ -118,11 +118,6 @@ class ArrayFile:
             rows, other = self._length
             raise InputError(f"{self.label}: {what}: expected {rows} rows as in {other}, got {length}")
 
-    @property
-    def length(self) -> int | None:
-        """Rows of the dataset; None before anything was read."""
-        return None if self._length is None else self._length[0]
-
     def column(self, name: str, key: str) -> Array:
         """Read a column of names or numbers, ``(N,)``.
 

@@ -161,7 +161,7 @@ def _fit(file: ArrayFile, recipe: Recipe, rows: Rows, training: Tensor) -> Norma
     """Statistics of what is observed in training; every modality must be, in every column."""
     mean, sd = {}, {}
     for name, modality in rows.modalities.items():
-        used = training[modality.owner] & modality.observed
+        used = training[modality.owner]
         values, valid = modality.values[used], modality.valid[used]
         found = group_statistics(values, valid, torch.zeros(len(values), dtype=torch.int64), 1)
         empty = (found.number[0] == 0).nonzero().flatten().tolist()

@@ -62,6 +62,7 @@ def test_windows(toy):
             assert sample.target == toy.arrays["label"][row] >= 0
             np.testing.assert_allclose(sample.inputs["text"], text[rows], atol=1e-5)
             assert len(sample.speaker) == len(sample.steps) == len(rows)
+            assert part.groups["part"][i] == str(toy.arrays["part"][row])
     assert sum(map(len, (train, valid, test))) == (toy.arrays["label"] >= 0).sum()
     assert report.dropped_unlabelled == (toy.arrays["label"] < 0).sum()
     assert load(toy, sequence="window", context=100).train.max_steps == 7
@@ -86,6 +87,14 @@ def test_training_statistics_are_of_the_training_split_alone(toy):
     torch.testing.assert_close(after.normaliser.mean, before.normaliser.mean, rtol=0, atol=0)
     torch.testing.assert_close(after.train.batch().inputs["text"], before.train.batch().inputs["text"], rtol=0, atol=0)
     assert after.test.batch().inputs["text"].max() == 10.0  # held within the clip
+
+
+def test_values_may_be_left_as_they_are(toy):
+    splits = load(toy.change(('normalise = "train"', 'normalise = "none"')))
+    rows = toy.arrays["talk"] == "talk0"
+    expected = np.where(toy.arrays["has_text"][rows, None], toy.arrays["words"][rows], 0.0)
+    np.testing.assert_array_equal(splits.train[0].inputs["text"], expected)
+    assert set(splits.normaliser.mean) == {"audio"}
 
 
 def test_values_where_text_is_not_available_do_not_matter(toy):

@@ -53,6 +53,7 @@ def test_groups_may_be_dealt_out(assign):
         (("part", "20"), [0, 0, 0, 0, 2, 2, 1, 1]),
         (("part", 100), [1, 1, 0, 0, 0, 0, 2, 2]),  # after the last comes the first
         (("part", 10, 20), [0, 0, 2, 2, 2, 2, 1, 1]),
+        (("part", 3, 20), [2, 2, 0, 0, 2, 2, 1, 1]),
         (("part", 3, 100), [2, 2, 1, 1, 0, 0, 2, 2]),
     ],
 )
