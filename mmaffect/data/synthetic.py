@@ -81,7 +81,7 @@ def synthetic_affect(
     sizes: tuple[int, int, int] = (600, 150, 300),
     lengths: int | tuple[int, int] | None = None,
     class_shares: Sequence[float] = (0.4, 0.3, 0.2, 0.1),
-    affect: int = 4,
+    affect: int = 8,
     loading: float = 1.0,
     noise: float | Mapping[str, float] = 1.0,
     sharpness: float = 4.0,
