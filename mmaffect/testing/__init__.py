@@ -15,7 +15,6 @@ from mmaffect.testing.invariance import (
     check_padding,
     check_zeros,
 )
-from mmaffect.testing.labels import check_empty_labels, check_unlabelled
 from mmaffect.testing.layer import CHECKS, check_all
 from mmaffect.testing.noise import steady_noise
 from mmaffect.testing.numerics import (
@@ -28,6 +27,7 @@ from mmaffect.testing.numerics import (
 from mmaffect.testing.programs import check_compile, check_export
 from mmaffect.testing.state import check_pickle, check_reset, check_state_dict
 from mmaffect.testing.system import check_system, system_cases
+from mmaffect.testing.unlabelled import check_empty_labels, check_unlabelled
 
 __all__ = [
     "CHECKS",

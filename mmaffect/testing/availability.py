@@ -7,7 +7,6 @@ import torch
 from mmaffect.testing.case import Case, Gate
 from mmaffect.testing.change import gates, hide
 from mmaffect.testing.compare import assert_finite, assert_same, differentiate, own_outputs, with_rows
-from mmaffect.testing.noise import steady_noise
 
 
 def check_subsets(case: Case) -> None:
@@ -52,8 +51,7 @@ def check_nothing_left(case: Case) -> None:
     assert_finite(run.outputs, when)
     assert_finite(run.parameters, when, what="gradient of parameter")
     assert_finite(run.inputs, when, what="gradient of")
-    with steady_noise():
-        reference, other = case.run(layer, tensors), case.run(layer, hidden)
+    reference, other = case.run(layer, tensors, steady=True), case.run(layer, hidden, steady=True)
     own, others = own_outputs(case, reference), torch.arange(1, case.size)
     given = with_rows(own, others, {n: other[n][others.to(t.device)] for n, t in own.items()})
     assert_same(case, own, given, "sample 0 has nothing left")

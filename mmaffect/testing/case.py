@@ -1,7 +1,7 @@
 """What is checked: a layer, arguments to call it with, and the meaning of their axes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.ops import check_choice
+from mmaffect.testing.noise import steady_noise
 from mmaffect.testing.tree import flatten, rebuild
 
 
@@ -161,13 +162,21 @@ class Case:
         device = next((t.device for t in self.arguments().values()), torch.device("cpu"))
         return layer.to(device=device, dtype=dtype or self.dtype).train(train)
 
-    def run(self, layer: Callable[..., Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def run(
+        self, layer: Callable[..., Any], tensors: Mapping[str, Tensor], *, steady: bool = False
+    ) -> dict[str, Tensor]:
         """Outputs by flat name under the case's seed, zero at the masked steps of ``aligned`` outputs.
+
+        Args:
+            layer: as :meth:`module` makes it.
+            tensors: arguments by flat name.
+            steady: draw noise that is the same for each sample and step (:func:`steady_noise`), so that runs on
+                other batches can be compared.
 
         Raises:
             ValueError: if ``aligned`` names an output that the layer does not give.
         """
-        with seeded(self.seed):
+        with seeded(self.seed), steady_noise() if steady else nullcontext():
             outputs = self.flat(layer, tensors)
         for name, place in self.aligned.items():
             check_choice("aligned", name, outputs)

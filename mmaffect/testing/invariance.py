@@ -6,7 +6,6 @@ from torch import Tensor
 from mmaffect.testing.case import Case
 from mmaffect.testing.change import pad, per_sample, poison, real, take
 from mmaffect.testing.compare import Gradients, assert_finite, assert_same, differentiate, own_outputs, with_rows
-from mmaffect.testing.noise import steady_noise
 
 _GARBAGE = (float("nan"), 1e6)
 
@@ -23,14 +22,13 @@ def check_padding(case: Case) -> None:
         AssertionError: naming the output, the sample and the deviation.
     """
     layer, tensors = case.module(), case.arguments(case.dtype)
-    with steady_noise():
-        reference = case.run(layer, tensors)
-        assert_finite(reference, "before anything is padded")
-        for extra, filler in zip((3, 5), _GARBAGE, strict=True):
-            if not (case.time or case.label_time):
-                break
-            padded = case.run(layer, pad(case, tensors, extra, filler))
-            assert_same(case, reference, padded, f"{extra} steps of padding that hold {filler:g} are added")
+    reference = case.run(layer, tensors, steady=True)
+    assert_finite(reference, "before anything is padded")
+    for extra, filler in zip((3, 5), _GARBAGE, strict=True):
+        if not (case.time or case.label_time):
+            break
+        padded = case.run(layer, pad(case, tensors, extra, filler), steady=True)
+        assert_same(case, reference, padded, f"{extra} steps of padding that hold {filler:g} are added")
 
 
 def check_batch_order(case: Case) -> None:
@@ -44,9 +42,8 @@ def check_batch_order(case: Case) -> None:
     """
     layer, tensors = case.module(), case.arguments(case.dtype)
     rows = torch.arange(case.size).roll(1)
-    with steady_noise():
-        reference = case.run(layer, tensors)
-        moved = case.run(layer, take(case, tensors, rows))
+    reference = case.run(layer, tensors, steady=True)
+    moved = case.run(layer, take(case, tensors, rows), steady=True)
     own = own_outputs(case, reference)
     expected = {n: t[rows.to(t.device)] if n in own else t for n, t in reference.items()}
     assert_same(case, expected, moved, "the samples are put in another order")
@@ -64,19 +61,18 @@ def check_batch_mates(case: Case) -> None:
         AssertionError: naming the output, the sample and the deviation.
     """
     layer, tensors = case.module(), case.arguments(case.dtype)
-    with steady_noise():
-        own = own_outputs(case, case.run(layer, tensors))
-        for number in range(case.size):
-            row = torch.tensor([number])
-            alone = case.run(layer, take(case, tensors, row))
-            assert_finite(alone, f"when sample {number} is alone")
-            assert_same(case, own, with_rows(own, row, alone), "it is alone, without the rest of the batch")
-        for filler in _GARBAGE if own else ():
-            for half in (0, 1):
-                kept = torch.arange(half, case.size, 2)
-                mixed = case.run(layer, _spoil(case, tensors, torch.arange(1 - half, case.size, 2), filler))
-                given = {n: mixed[n][kept.to(t.device)] for n, t in own.items()}
-                assert_same(case, own, with_rows(own, kept, given), f"other samples hold {filler:g}")
+    own = own_outputs(case, case.run(layer, tensors, steady=True))
+    for number in range(case.size):
+        row = torch.tensor([number])
+        alone = case.run(layer, take(case, tensors, row), steady=True)
+        assert_finite(alone, f"when sample {number} is alone")
+        assert_same(case, own, with_rows(own, row, alone), "it is alone, without the rest of the batch")
+    for filler in _GARBAGE if own else ():
+        for half in (0, 1):
+            kept = torch.arange(half, case.size, 2)
+            mixed = case.run(layer, _spoil(case, tensors, torch.arange(1 - half, case.size, 2), filler), steady=True)
+            given = {n: mixed[n][kept.to(t.device)] for n, t in own.items()}
+            assert_same(case, own, with_rows(own, kept, given), f"other samples hold {filler:g}")
 
 
 def check_absent_values(case: Case) -> None:
@@ -98,11 +94,12 @@ def check_absent_values(case: Case) -> None:
         assert_finite(reference.outputs, mode)
         assert_finite(reference.parameters, mode, what="gradient of parameter")
         assert_finite(reference.inputs, mode, what="gradient of")
+        _assert_no_gradient(case, tensors, reference, mode)
         for filler in _GARBAGE if real(case, tensors) else ():
             spoilt, other_statistics = _differentiate(case, poison(case, tensors, filler), train=train)
             change = f"absent values hold {filler:g}, {mode}"
             assert_same(case, reference.outputs, spoilt.outputs, change)
-            _assert_no_gradient(case, tensors, spoilt, change)
+            _assert_no_gradient(case, tensors, spoilt, f"when {change}")
             assert_same(case, reference.inputs, spoilt.inputs, change, what="gradient of")
             assert_same(case, reference.parameters, spoilt.parameters, change, what="gradient of parameter")
             assert_same(case, statistics, other_statistics, change, what="buffer")
@@ -121,19 +118,17 @@ def check_zeros(case: Case) -> None:
     """
     layer, tensors = case.module(), case.arguments(case.dtype)
     small = 1e-25 if case.dtype == torch.float64 else 1e-18
-    with steady_noise():
-        for name, there in real(case, tensors).items():
-            x = tensors[name]
-            if not x.is_floating_point():
-                continue
-            first = there.clone()
-            if name in case.time:
-                first[:, 1:] = False
-            for where, spot in (("throughout", there), ("at the first step", first)):
-                zero, little = (
-                    case.run(layer, tensors | {name: torch.where(spot, torch.full_like(x, v), x)}) for v in (0.0, small)
-                )
-                assert_same(case, zero, little, f"{name!r}, present and zero {where}, becomes {small:g}")
+    for name, there in real(case, tensors).items():
+        x = tensors[name]
+        if not x.is_floating_point():
+            continue
+        first = there.clone()
+        if name in case.time:
+            first[:, 1:] = False
+        for where, spot in (("throughout", there), ("at the first step", first)):
+            changed = [tensors | {name: torch.where(spot, torch.full_like(x, v), x)} for v in (0.0, small)]
+            zero, little = (case.run(layer, given, steady=True) for given in changed)
+            assert_same(case, zero, little, f"{name!r}, present and zero {where}, becomes {small:g}")
 
 
 def _differentiate(case: Case, tensors: dict[str, Tensor], *, train: bool) -> tuple[Gradients, dict[str, Tensor]]:
@@ -142,7 +137,7 @@ def _differentiate(case: Case, tensors: dict[str, Tensor], *, train: bool) -> tu
     return differentiate(case, layer, tensors), dict(layer.named_buffers())
 
 
-def _assert_no_gradient(case: Case, tensors: dict[str, Tensor], run: Gradients, change: str) -> None:
+def _assert_no_gradient(case: Case, tensors: dict[str, Tensor], run: Gradients, when: str) -> None:
     for name, there in real(case, tensors).items():
         gradient = run.inputs.get(name)
         if gradient is None:
@@ -151,7 +146,7 @@ def _assert_no_gradient(case: Case, tensors: dict[str, Tensor], run: Gradients, 
         if not (leak == 0).all():
             rows = (leak != 0).flatten(1).any(1).nonzero()
             raise AssertionError(
-                f"gradient of {name!r} reaches absent values of sample {int(rows[0, 0])} when {change}: "
+                f"gradient of {name!r} reaches absent values of sample {int(rows[0, 0])} {when}: "
                 f"expected exactly 0, got up to {leak.abs().max().item():.2g}"
             )
 

@@ -13,7 +13,6 @@ from mmaffect.testing.invariance import (
     check_padding,
     check_zeros,
 )
-from mmaffect.testing.labels import check_empty_labels, check_unlabelled
 from mmaffect.testing.numerics import (
     check_autocast,
     check_determinism,
@@ -23,6 +22,7 @@ from mmaffect.testing.numerics import (
 )
 from mmaffect.testing.programs import check_compile, check_export
 from mmaffect.testing.state import check_pickle, check_reset, check_state_dict
+from mmaffect.testing.unlabelled import check_empty_labels, check_unlabelled
 
 CHECKS: Mapping[str, Callable[[Case], None]] = MappingProxyType(
     {

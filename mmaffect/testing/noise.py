@@ -86,7 +86,7 @@ def steady_noise() -> Iterator[None]:
     of the distribution asked for.
 
     Raises:
-        NotImplementedError: when a random operation without a steady counterpart runs (dropout: call ``eval()`` first).
+        NotImplementedError: when a random operation without a steady counterpart runs.
 
     Example:
         >>> import torch

@@ -5,7 +5,6 @@ import torch
 from mmaffect.testing.case import Case
 from mmaffect.testing.change import gates, hide
 from mmaffect.testing.compare import assert_finite, assert_same, differentiate
-from mmaffect.testing.noise import steady_noise
 
 
 def check_unlabelled(case: Case) -> None:
@@ -34,18 +33,23 @@ def check_empty_labels(case: Case) -> None:
 
     Raises:
         AssertionError: naming the output and the deviation.
+        ValueError: if no sample has a label.
     """
     if not gates(case):
         return
-    layer = case.module()
-    tensors = hide(case, case.arguments(case.dtype), gates(case), torch.tensor([0]))
-    other = dict(tensors)
+    layer, tensors = case.module(), case.arguments(case.dtype)
     for name in case.labels:
         targets = tensors[name]
-        there = ~targets.isnan() if targets.is_floating_point() else targets != case.unlabelled(targets)
+        there = targets != case.unlabelled(targets) if not targets.is_floating_point() else ~targets.isnan()
+        if not there.any():
+            raise ValueError(f"{name}: expected at least one labelled sample, got none")
+        row = there.nonzero()[:1, 0]
         low, high = targets[there].min(), targets[there].max()
-        other[name] = targets.clone()
-        other[name][0] = torch.where(targets == high, low, high)[0].where(there[0], targets[0])
-    with steady_noise():
-        reference, given = case.run(layer, tensors), case.run(layer, other)
-    assert_same(case, reference, given, "sample 0, which has nothing left, has another label")
+        # Where all labels are the same, the other one is 0, or 1: there are two classes at least.
+        low = torch.where(low == high, (high == 0).to(low.dtype), low)
+        other = torch.where(there, torch.where(targets == high, low, high), targets)
+        hidden = hide(case, tensors, gates(case), row)
+        changed = hidden | {name: targets.index_copy(0, row, other[row])}
+        reference, given = case.run(layer, hidden, steady=True), case.run(layer, changed, steady=True)
+        change = f"sample {int(row)}, which has nothing left, has another label in {name!r}"
+        assert_same(case, reference, given, change)
