@@ -93,9 +93,8 @@ def main(arguments: list[str]) -> None:
     ):
         writer.writerow([name, *present, *(f"{v:.6g}" for v in values), decide(spec, values)])
     write_text(options.out, table.getvalue())
-    print(
-        f"{len(prediction.ids)} rows written to {options.out}; {int((~prediction.present.any(1)).sum())} had nothing to read"
-    )
+    nothing = int((~prediction.present.any(1)).sum())
+    print(f"{len(prediction.ids)} rows written to {options.out}; {nothing} had nothing to read")
 
 
 def decide(spec: DataSpec, values: list[float]) -> str:

@@ -185,7 +185,7 @@ def _as_json(study: Study, candidates: Sequence[Candidate], source: Source) -> d
 
 def _figures(study: Study, candidates: Sequence[Candidate], source: Source, out: Path) -> None:
     """Loss curves of the first candidate, its attention on a test sample, and the curve over rates, if there is one."""
-    from mmaffect.plots import attention_matrices, rate_curves, save, training_curves
+    from mmaffect.plots import attention_matrices, condition_bars, rate_curve, rate_curves, save, training_curves
 
     first = candidates[0]
     logs = sorted((out / first.folder).glob(f"seed*/**/{LOG}"))
@@ -198,12 +198,12 @@ def _figures(study: Study, candidates: Sequence[Candidate], source: Source, out:
             columns[candidate.label] = attended
     if columns:
         save(attention_matrices(columns), out / "attention.png")
-    rates = _rates(study)
-    if len(rates) > 1:
-        spread = {
-            label: [row.metrics[study.headline] for row in summary(study.values(label))] for label in study.results
-        }
-        save(rate_curves(rates, spread, ylabel=study.headline), out / "rate_curves.png")
+    if len(_rates(study)) > 1:
+        curves = {label: rate_curve(summary(study.values(label)), study.headline) for label in study.results}
+        save(rate_curves(curves, metric=study.headline), out / "rate_curves.png")
+    elif len(study.conditions.evaluation) > 1:
+        bars = {label: summary(study.values(label)) for label in study.results}
+        save(condition_bars(bars, metric=study.headline), out / "conditions.png")
 
 
 def _attention(candidate: Candidate, source: Source, out: Path) -> dict[str, torch.Tensor]:

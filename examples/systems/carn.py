@@ -38,6 +38,7 @@ class Config:
         temperature: τ of eq. 17, on cosine scores.
         supervision_weight: weight of the self-supervised loss in stage 1 (eq. 18: 1).
         reconstruction_weight: weight of the reconstruction in stage 2 (eq. 21: 1).
+        balanced: weigh classes by inverse frequency in training (ours: the paper does not say).
         epochs_complete: epochs of stage 1, all modalities there.
         epochs_missing: epochs of stage 2, modalities missing.
     """
@@ -56,6 +57,7 @@ class Config:
     temperature: float = 0.1
     supervision_weight: float = 1.0
     reconstruction_weight: float = 1.0
+    balanced: bool = True
     epochs_complete: int = 10
     epochs_missing: int = 30
 
@@ -189,6 +191,7 @@ class CARN(nn.Module):
     ) -> dict[str, Tensor]:
         """Stage 1: eq. 18-20. Stage 2: eq. 21-23; in the truly missing regime only what is observed is rebuilt."""
         spec, config = self.spec, self.config
+        weights = spec.class_weights if config.balanced else None
         hidden, cues = self.streams(observed)
         if progress.stage == "complete":
             terms = {}
@@ -198,7 +201,9 @@ class CARN(nn.Module):
                     read_out(h, mask if observed.steps is None else observed.steps, spec.sequence)
                 )
                 there = mask if spec.sequence == "dialogue" else mask.any(1)
-                terms[f"task/{name}"] = task_loss(out, observed.targets, spec.target, valid=there)
+                terms[f"task/{name}"] = task_loss(
+                    out, observed.targets, spec.target, valid=there, class_weights=weights
+                )
                 if name in self.supervision:
                     supervision = self.supervision[name](observed.inputs[name], cues[name].parents, mask)
                     terms[f"supervision/{name}"] = config.supervision_weight * supervision
@@ -206,9 +211,10 @@ class CARN(nn.Module):
         fused, steps = self.fuse(hidden, observed)
         out = self.head(read_out(fused, steps, spec.sequence))
         truth, masks = self.features(observed if complete is None else complete)
+        valid = observed.observed(spec.sequence)
         rebuilt = masked_reconstruction(self._decode(fused, steps), truth, masks)
         return {
-            "task": task_loss(out, observed.targets, spec.target, valid=observed.observed(spec.sequence)),
+            "task": task_loss(out, observed.targets, spec.target, valid=valid, class_weights=weights),
             "reconstruction": config.reconstruction_weight * rebuilt,
         }
 

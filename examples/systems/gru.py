@@ -22,6 +22,7 @@ class Config:
         layers: stacked layers.
         bidirectional: read the sequence from both ends: the context that a non-causal encoder sees.
         dropout: of the inputs' values, of the states and before the head.
+        balanced: weigh classes by inverse frequency in training, since UA gives them equal weight.
         epochs: passes over the training set.
     """
 
@@ -29,6 +30,7 @@ class Config:
     layers: int = 1
     bidirectional: bool = False
     dropout: float = 0.3
+    balanced: bool = True
     epochs: int = 40
 
 
@@ -78,8 +80,10 @@ class GRU(nn.Module):
         self, observed: MultimodalBatch, complete: MultimodalBatch | None, progress: Progress
     ) -> dict[str, Tensor]:
         """The task's loss."""
-        valid = observed.observed(self.spec.sequence)
-        return {"task": task_loss(self(observed), observed.targets, self.spec.target, valid=valid)}
+        spec = self.spec
+        weights = spec.class_weights if self.config.balanced else None
+        valid = observed.observed(spec.sequence)
+        return {"task": task_loss(self(observed), observed.targets, spec.target, valid=valid, class_weights=weights)}
 
 
 System = GRU

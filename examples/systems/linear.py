@@ -18,10 +18,12 @@ class Config:
 
     Args:
         penalty: weight of the squared weights in the loss (ridge).
+        balanced: weigh classes by inverse frequency in training, since UA gives them equal weight.
         epochs: passes over the training set.
     """
 
     penalty: float = 0.01
+    balanced: bool = True
     epochs: int = 60
 
 
@@ -78,9 +80,11 @@ class Linear(nn.Module):
         self, observed: MultimodalBatch, complete: MultimodalBatch | None, progress: Progress
     ) -> dict[str, Tensor]:
         """The task's loss and the ridge penalty."""
-        valid = observed.observed(self.spec.sequence)
+        spec = self.spec
+        weights = spec.class_weights if self.config.balanced else None
+        valid = observed.observed(spec.sequence)
         return {
-            "task": task_loss(self(observed), observed.targets, self.spec.target, valid=valid),
+            "task": task_loss(self(observed), observed.targets, spec.target, valid=valid, class_weights=weights),
             "penalty": self.config.penalty * self.head.weight.square().sum() / self.patterns,
         }
 

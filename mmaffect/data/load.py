@@ -79,6 +79,7 @@ def load_dataset(
         sequence=kind,
         speakers=0 if rows.speaker is None else int(rows.speaker.max()) + 1,
         confounders=0 if recipe.confounder is None else len(recipe.confounder.values),
+        class_shares=_shares(targets, split == 0, recipe),
     )
     cut = cut_samples(rows.layout, kind, steps, targets.labelled, rows.something)
     counts = {name: int((split[cut.row] == code).sum()) for code, name in enumerate(SPLITS)}
@@ -173,6 +174,14 @@ def _fit(file: ArrayFile, recipe: Recipe, rows: Rows, training: Tensor) -> Norma
         if recipe.modalities[name].normalise != "none":
             mean[name], sd[name] = found.mean[0], found.sd[0]
     return Normaliser(mean, sd, recipe.clip)
+
+
+def _shares(targets: Targets, training: Tensor, recipe: Recipe) -> tuple[float, ...]:
+    """Share of each class among the labels of the training split."""
+    if recipe.target.kind != "class":
+        return ()
+    counts = torch.bincount(targets.values[training & targets.labelled], minlength=len(recipe.target.classes))
+    return tuple((counts.double() / counts.sum().clamp(min=1)).tolist())
 
 
 def _normalised(rows: Rows, normaliser: Normaliser) -> dict[str, Tensor]:

@@ -20,9 +20,11 @@ class DataSpec:
             (one label a sample, each modality on a time axis of its own).
         speakers: how many speakers ``batch.speaker`` tells apart; 0 where it is not given.
         confounders: how many values ``batch.confounder`` takes; 0 where it is not given.
+        class_shares: share of each class among the labels of the training split, for ``"class"``; empty where
+            unknown.
 
     Raises:
-        ValueError: if there is no modality, a width below 1, no class, or a single class.
+        ValueError: if there is no modality, a width below 1, no class or a single one, or not a share a class.
 
     Example:
         >>> DataSpec({"text": 8, "audio": 4}, "class", ("sad", "happy"), "dialogue").outputs
@@ -35,6 +37,7 @@ class DataSpec:
     sequence: SequenceKind
     speakers: int = 0
     confounders: int = 0
+    class_shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.modalities:
@@ -45,6 +48,8 @@ class DataSpec:
         least = 2 if self.target == "class" else 1
         if len(self.classes) < least:
             raise ValueError(f"classes: expected at least {least} for {self.target!r}, got {self.classes}")
+        if self.class_shares and len(self.class_shares) != len(self.classes):
+            raise ValueError(f"class_shares: expected one for each of {self.classes}, got {self.class_shares}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,3 +60,16 @@ class DataSpec:
     def outputs(self) -> int:
         """Width of the prediction: classes, labels or scores."""
         return len(self.classes)
+
+    @property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """Inverse-frequency weights whose mean over the training labels is 1; None where shares are unknown.
+
+        A class that never occurs in training gets weight zero: nothing can be learned of it.
+
+        Example:
+            >>> DataSpec({"text": 8}, "class", ("a", "b"), "single", class_shares=(0.8, 0.2)).class_weights
+            (0.625, 2.5)
+        """
+        seen = sum(share > 0 for share in self.class_shares)
+        return tuple(1 / (seen * share) if share > 0 else 0.0 for share in self.class_shares) or None

@@ -169,6 +169,7 @@ def synthetic_affect(
         sequence=sequence,
         speakers=speakers if sequence != "single" and speakers > 1 else 0,
         confounders=len(confounder_prior),
+        class_shares=tuple(float(share) for share in class_shares),
     )
     # Streams of their own, so that the world and each dataset stay the same when another's size changes.
     root = generator if generator is not None else Generator().manual_seed(seed)

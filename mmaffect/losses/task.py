@@ -1,5 +1,6 @@
 """The task's own loss, for every kind of target, blind to what is unlabelled or unobserved."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ def task_loss(
     kind: Literal["class", "multilabel", "score"],
     *,
     valid: Tensor | None = None,
-    class_weights: Tensor | None = None,
+    class_weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """Cross-entropy, binary cross-entropy or absolute error, averaged over what is labelled.
@@ -54,12 +55,13 @@ def task_loss(
     if kind == "class":
         classes = torch.where(labelled, targets, torch.full_like(targets, -100)).flatten()
         logits = keep(prediction, labelled).flatten(0, -2)
+        weight = None if class_weights is None else logits.new_tensor(class_weights)
         rows = F.cross_entropy(
-            logits, classes, weight=class_weights, label_smoothing=label_smoothing, ignore_index=-100, reduction="none"
+            logits, classes, weight=weight, label_smoothing=label_smoothing, ignore_index=-100, reduction="none"
         )
-        if class_weights is None:
+        if weight is None:
             return rows.sum() / labelled.sum().clamp(min=1)
-        weights = keep(class_weights[classes.clamp(min=0)], classes != -100)
+        weights = keep(weight[classes.clamp(min=0)], classes != -100)
         return rows.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
     prediction, targets = keep(prediction, labelled), keep(targets, labelled)
     if kind == "multilabel":

@@ -13,9 +13,11 @@ def test_class_equals_cross_entropy(smoothing, weighted):
     generator = torch.Generator().manual_seed(0)
     logits, targets = torch.randn(2, 5, 3, generator=generator), torch.randint(3, (2, 5), generator=generator)
     targets[0, :2] = -100
-    weights = torch.tensor([1.0, 2.0, 5.0]) if weighted else None
+    weights = (1.0, 2.0, 5.0) if weighted else None
     loss = task_loss(logits, targets, "class", class_weights=weights, label_smoothing=smoothing)
-    expected = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), weight=weights, label_smoothing=smoothing)
+    expected = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), weight=weights and torch.tensor(weights), label_smoothing=smoothing
+    )
     torch.testing.assert_close(loss, expected)
 
 
@@ -54,7 +56,7 @@ def test_valid_by_sample_with_several_scores():
 def test_nothing_labelled_is_zero(kind):
     out = torch.zeros((2, 3) if kind == "class" else (2,), requires_grad=True)
     targets = torch.full((2,), -100) if kind == "class" else torch.full((2,), torch.nan)
-    loss = task_loss(out, targets, kind, class_weights=torch.ones(3) if kind == "class" else None)
+    loss = task_loss(out, targets, kind, class_weights=(1.0, 1.0, 1.0) if kind == "class" else None)
     loss.backward()
     assert loss.item() == 0
     assert (out.grad == 0).all()
