@@ -38,6 +38,8 @@ class Case:
         present: for each value ``(B, ...)`` or ``(B, M, ...)``, the bool argument of leading shape ``(B,)`` or
             ``(B, M)`` that marks what is there; for a mapping of M values, one table ``(B, M)``. Such axes are
             not padded.
+        along: other arguments that have the time axis of a mask: for each, (mask, axes), such as
+            ``("mask", (2, 3))`` for weights ``(B, H, T, T)``. They are padded with the values, and not poisoned.
         labels: like ``masks`` for targets, which are never poisoned: padding holds "unlabelled" (-100, or NaN).
             None as the mask of a target without a time axis.
         aligned: for each output that says nothing at masked steps, the mask of its axis 1, or (mask, axis). Outputs
@@ -76,6 +78,7 @@ class Case:
     inputs: Mapping[str, Any]
     masks: Mapping[str, str] = field(default_factory=dict)
     present: Mapping[str, str] = field(default_factory=dict)
+    along: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     labels: Mapping[str, str | None] = field(default_factory=dict)
     aligned: Mapping[str, str | tuple[str, int]] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
@@ -105,6 +108,12 @@ class Case:
             given, expected = tuple(tensors[value].shape[:2]), tuple(tensors[gate.mask].shape)
             if given != expected:
                 raise ValueError(f"{gate.mask}: expected the shape {given} of {value!r} (B, T, ...), got {expected}")
+        for name, (mask_name, axes) in self.along.items():
+            check_choice("along", name, tensors)
+            check_choice("along", mask_name, tensors)
+            sizes, steps = [tensors[name].shape[axis] for axis in axes], tensors[mask_name].shape[1]
+            if any(size != steps for size in sizes):
+                raise ValueError(f"along: expected {steps} steps on the axes {axes} of {name!r}, got {sizes}")
         for name in self.labels:
             check_choice("labels", name, tensors)
         for name in self.hideable or ():

@@ -21,6 +21,10 @@ def pad(case: Case, tensors: Mapping[str, Tensor], extra: int, filler: float) ->
         x = tensors[name]
         if x.dtype != torch.bool:
             padded[name] = _append(x, extra, case.unlabelled(x) if name in case.labels else _garbage(x, filler))
+    for name, (mask, axes) in case.along.items():
+        padded[mask] = _append(tensors[mask], extra, False)
+        for axis in axes:
+            padded[name] = _append(padded[name], extra, _garbage(tensors[name], filler), axis)
     return padded
 
 
@@ -76,6 +80,6 @@ def _garbage(x: Tensor, filler: float) -> Tensor:
     return x.min() if filler != filler else x.max()
 
 
-def _append(x: Tensor, extra: int, filler: Tensor | float) -> Tensor:
+def _append(x: Tensor, extra: int, filler: Tensor | float, axis: int = 1) -> Tensor:
     tail = torch.as_tensor(filler, dtype=x.dtype, device=x.device)
-    return torch.cat([x, tail.expand(x.shape[0], extra, *x.shape[2:])], dim=1)
+    return torch.cat([x, tail.expand(*x.shape[:axis], extra, *x.shape[axis + 1 :])], dim=axis)

@@ -67,6 +67,9 @@ def test_global_generators_are_left_as_they_were():
         ({"masks": {"y": "mask"}}, "masks: 'y' is unknown"),
         ({"aligned": {"y": "maks"}}, "aligned: 'maks' is unknown"),
         ({"hideable": ("maks",)}, "hideable: 'maks' is unknown"),
+        ({"along": {"y": ("mask", (1,))}}, "along: 'y' is unknown"),
+        ({"along": {"x": ("maks", (1,))}}, "along: 'maks' is unknown"),
+        ({"along": {"x": ("mask", (1, 2))}}, r"along: expected 5 steps on the axes \(1, 2\) of 'x', got \[5, 4\]"),
         ({"labels": {"target": None}}, "labels: 'target' is unknown"),
         ({"inputs": {"x": X, "mask": MASK.float()}}, "mask: expected a mask of bool for 'x', got torch.float32"),
         (

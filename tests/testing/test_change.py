@@ -45,6 +45,18 @@ def test_padding_fills_values_with_garbage_masks_with_false_and_targets_with_unl
     assert (nans["who"][:, 5:] == 0).all()
 
 
+def test_other_arguments_grow_along_the_axes_of_a_mask():
+    inputs = {"x": torch.ones(3, 5, 2), "mask": MASK, "weights": torch.ones(3, 2, 5, 5), "who": torch.ones(3, 5).long()}
+    along = {"weights": ("mask", (2, 3)), "who": ("mask", (1,))}
+    found = Case(build=lambda: abs, inputs=inputs, masks={"x": "mask"}, along=along)
+    padded = pad(found, found.arguments(), 2, 1e6)
+    assert padded["mask"].shape == padded["who"].shape == (3, 7)
+    assert padded["weights"].shape == (3, 2, 7, 7)
+    assert (padded["weights"][..., :5, :5] == 1).all()
+    assert padded["weights"].sum() == 3 * 2 * (25 + 24 * 1e6)
+    assert torch.equal(poison(found, found.arguments(), 1e6)["weights"], inputs["weights"])
+
+
 def test_only_absent_values_are_poisoned_and_never_targets():
     found = labelled()
     tensors = found.arguments()
