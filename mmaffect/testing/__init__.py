@@ -2,6 +2,14 @@
 
 A :class:`Case` is a layer with one batch of arguments and the meaning of their axes; :func:`check_all` runs every
 check of ``CHECKS`` on it, and each check can be run by itself. :func:`check_system` makes the cases of a system.
+
+With one test a check::
+
+    CASE = Case(build=lambda: MyLayer(8), inputs={"x": x, "mask": mask}, masks={"x": "mask"})
+
+    @pytest.mark.parametrize("check", CHECKS)
+    def test_contract(check):
+        check_all(CASE, [check])
 """
 
 from mmaffect.testing.availability import check_nothing_left, check_subsets
