@@ -41,7 +41,7 @@ def granger_context(x: Tensor, parents: Tensor, mask: Tensor) -> tuple[Tensor, T
     check_shape("x", x, "B T D")
     check_shape("mask", mask, "B T", B=x.shape[0], T=x.shape[1])
     check_shape("parents", parents, "B H T T", B=x.shape[0], T=x.shape[1])
-    weights = parents.mean(1)
+    weights = keep(parents.mean(1), mask.unsqueeze(1) & mask.unsqueeze(2))
     return weights @ keep(x, mask), mask & (weights.detach().sum(-1) > 0)
 
 

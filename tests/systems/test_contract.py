@@ -1,0 +1,50 @@
+"""Every system passes the library's contract, on every kind of sequence and of target."""
+
+import pytest
+
+from examples.systems import carn, gru, linear
+from mmaffect.data import DataSpec
+from mmaffect.testing import CHECKS, check_system
+
+SMALL = {
+    "carn": (carn, {"hidden": 8, "heads": 2}, True),
+    "gru": (gru, {"hidden": 6}, False),
+    "bidirectional gru": (gru, {"hidden": 6, "bidirectional": True}, False),
+    "linear": (linear, {}, True),
+}
+SPECS = {
+    "dialogue": DataSpec({"a": 5, "b": 3}, "class", ("x", "y", "z"), "dialogue", 2, class_shares=(0.5, 0.3, 0.2)),
+    "window": DataSpec({"a": 5, "b": 3, "c": 2}, "score", ("s",), "window"),
+    "single": DataSpec({"a": 5, "b": 3}, "multilabel", ("x", "y"), "single"),
+    "three scores": DataSpec({"a": 4}, "score", ("v", "a", "d"), "dialogue"),
+}
+# Tracing programs is what takes long; how a system compiles does not depend on the kind of target.
+PROGRAMS = ("compile", "export")
+
+
+def build_of(name):
+    module, sizes, fullgraph = SMALL[name]
+    return lambda spec: module.System(module.Config(**sizes), spec), fullgraph
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("name", SMALL)
+def test_invariances(name, kind):
+    build, fullgraph = build_of(name)
+    check_system(build, SPECS[kind], fullgraph=fullgraph, only=[c for c in CHECKS if c not in PROGRAMS])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, "dialogue") for name in SMALL] + [("carn", "window"), ("carn", "single")]
+)
+def test_programs(name, kind):
+    build, fullgraph = build_of(name)
+    check_system(build, SPECS[kind], fullgraph=fullgraph, only=PROGRAMS)
+
+
+@pytest.mark.parametrize("ablation", carn.ABLATIONS)
+def test_ablations_of_carn_pass_too(ablation):
+    config = carn.Config(hidden=8, heads=2, **carn.ABLATIONS[ablation])
+    check_system(
+        lambda spec: carn.System(config, spec), SPECS["dialogue"], only=["padding", "batch_order", "absent_values"]
+    )
