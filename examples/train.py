@@ -16,6 +16,7 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from any folder
 
+import torch
 import tyro
 
 from examples.cell import Candidate, run_cell
@@ -47,6 +48,7 @@ class Arguments(Generic[C]):
         sequence: kind of sequence; the recipe's by default.
         context: steps of a window; the recipe's by default.
         resume: go on with what is in the output folder.
+        threads: CPU threads of each process; these systems are small, and more cost more than they bring.
         quiet: show no progress bar.
         config: the system's.
         training: the loop's.
@@ -66,6 +68,7 @@ class Arguments(Generic[C]):
     sequence: Literal["dialogue", "window", "single"] | None = None
     context: int | None = None
     resume: bool = False
+    threads: int = 1
     quiet: bool = False
 
 
@@ -99,6 +102,8 @@ def parse(arguments: list[str]) -> tuple[str, Arguments[Any]]:
         raise InputError(str(error)) from error
     if options.seeds < 1:
         raise InputError(f"--seeds: expected at least 1, got {options.seeds}")
+    if options.threads < 1:
+        raise InputError(f"--threads: expected at least 1, got {options.threads}")
     return name, options
 
 
@@ -182,6 +187,7 @@ def run_seed(
 def main(arguments: list[str]) -> None:
     """Train, measure, report."""
     name, options = parse(arguments)
+    torch.set_num_threads(options.threads)
     listed = list(candidates(name, options))
     folds = sources(options)
     spec = folds[0].source.train.spec

@@ -43,11 +43,11 @@ class Config:
         epochs_missing: epochs of stage 2, modalities missing.
     """
 
-    hidden: int = 64
+    hidden: int = 96
     heads: int = 4
     layers: int = 1
     dropout: float = 0.3
-    input_dropout: float = 0.3
+    input_dropout: float = 0.5
     positions: Literal["none", "sinusoidal", "distance"] = "distance"
     cues: bool = True
     attention: Literal["causal", "vanilla"] = "causal"

@@ -22,12 +22,12 @@ class Config:
         epochs: passes over the training set.
     """
 
-    penalty: float = 0.01
+    penalty: float = 0.03
     balanced: bool = True
     epochs: int = 60
 
 
-TRAINING = TrainConfig(batch_size=8, learning_rate=1e-3, optimizer="adam", clip_norm=None)
+TRAINING = TrainConfig(batch_size=8, learning_rate=3e-3, optimizer="adam", clip_norm=None)
 
 
 class Linear(nn.Module):
