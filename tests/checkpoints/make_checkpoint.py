@@ -1,0 +1,45 @@
+"""Keep a checkpoint of this version: python tests/checkpoints/make_checkpoint.py SYSTEM.
+
+Run once for each system when it first ships, and commit the folder: later versions must still read it and
+predict the same.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from examples.cell import Candidate, build, run_cell
+from examples.sources import load_source
+from examples.systems import restore_config
+from mmaffect import __version__
+from mmaffect.testing import random_batch
+from mmaffect.training import TrainConfig, load_weights, protocol
+
+HERE = Path(__file__).parent
+SMALL = {"carn": {"hidden": 8, "heads": 2}, "gru": {"hidden": 6}, "linear": {}}
+
+
+def main(name: str) -> None:
+    source = load_source(HERE / "world.toml", None)
+    candidate = Candidate(name, name, restore_config(name, SMALL[name]), TrainConfig(epochs=2))
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Path(scratch) / "run"
+        run_cell(candidate, source, protocol("fixed", source.train.spec.names), seed=0, out=run)
+        kept = HERE / f"{name}-{__version__}"
+        kept.mkdir(exist_ok=True)
+        for file in ("config.json", "best.safetensors"):
+            shutil.copy(run / file, kept / file)
+    system = build(candidate, source, 0).eval()
+    load_weights(system, kept / "best.safetensors")
+    batch = random_batch(source.train.spec, absent=0.3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = system(batch)
+    (kept / "output.json").write_text(json.dumps(output[batch.observed("dialogue")].tolist()) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
