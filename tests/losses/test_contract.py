@@ -1,0 +1,44 @@
+"""The losses, put through the library's contract."""
+
+import pytest
+import torch
+
+from mmaffect.losses import masked_reconstruction, task_loss
+from mmaffect.testing import Case, check_all
+
+MASK = torch.tensor([[True] * 4, [True, True, False, False], [True, False, True, False]])
+
+
+def tensor(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", ["class", "multilabel", "score"])
+def test_task_loss(kind):
+    targets = tensor(3, 4, 2).sign().clamp(min=0) if kind != "class" else torch.arange(12).view(3, 4) % 2
+    check_all(
+        Case(
+            build=lambda: task_loss,
+            inputs={"prediction": tensor(3, 4, 2), "targets": targets, "kind": kind, "valid": MASK},
+            masks={"prediction": "valid"},
+            labels={"targets": "valid"},
+            exempt={"batch_mates": "a mean over the batch"},
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", ["mse", "smooth_l1"])
+def test_masked_reconstruction(kind):
+    check_all(
+        Case(
+            build=lambda: masked_reconstruction,
+            inputs={
+                "reconstructed": {"a": tensor(3, 4, 2)},
+                "truth": {"a": tensor(3, 4, 2, seed=1)},
+                "masks": {"a": MASK},
+                "kind": kind,
+            },
+            masks={"reconstructed": "masks", "truth": "masks"},
+            exempt={"batch_mates": "a mean over the batch"},
+        )
+    )
