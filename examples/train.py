@@ -41,6 +41,7 @@ class Arguments(Generic[C]):
         data: folder that holds the recipe's files; a synthetic world needs none.
         missing: protocol: which modalities or steps are hidden.
         rates: missing rates, for random and feature.
+        patterns: available modalities, for fixed, such as audio+text; all patterns by default.
         seeds: how many, from 0.
         beside: systems printed beside this one: NAME or NAME,FIELD=VALUE; or none.
         ablations: train every ablation of the system's paper too.
@@ -61,6 +62,7 @@ class Arguments(Generic[C]):
     data: Path | None = None
     missing: Literal["none", "fixed", "random", "feature", "corruption"] = "none"
     rates: tuple[float, ...] = ()
+    patterns: tuple[str, ...] = ()
     seeds: int = 3
     beside: tuple[str, ...] = FLOORS
     ablations: bool = False
@@ -192,7 +194,9 @@ def main(arguments: list[str]) -> None:
     folds = sources(options)
     spec = folds[0].source.train.spec
     try:
-        conditions = protocol(options.missing, spec.names, rates=options.rates or None)
+        conditions = protocol(
+            options.missing, spec.names, rates=options.rates or None, patterns=options.patterns or None
+        )
     except ValueError as error:
         raise InputError(f"--missing {options.missing}: {error}") from error
     if not options.resume and options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):

@@ -97,6 +97,12 @@ def test_every_protocol_runs_to_the_end(toy, capsys, missing):
     assert set(config["data"]) == {"train", "valid"}
 
 
+def test_patterns_may_be_chosen(toy, capsys):
+    call(toy, "--missing", "fixed", "--patterns", "voice", "--beside", "none", *TINY)
+    capsys.readouterr()
+    assert list(json.loads((toy / "run" / "result.json").read_text())["systems"]["carn"]["table"]) == ["voice"]
+
+
 def test_the_table_is_what_the_runs_measured(toy, capsys):
     call(toy, "--missing", "fixed", "--beside", "none", *TINY)
     capsys.readouterr()
@@ -218,6 +224,11 @@ MISTAKES = {
         lambda toy: None,
         ["carn", "--folds", "parts"],
         "--folds: 'parts' is unknown; did you mean 'part'",
+    ),
+    "unknown modality": (
+        lambda toy: None,
+        ["carn", "--missing", "fixed", "--patterns", "face+voce"],
+        r"--missing fixed: .*voce.*did you mean 'voice'",
     ),
     "rate too high": (lambda toy: None, ["carn", "--missing", "random", "--rates", "0.7"], "random.*0.7"),
     "unknown floor": (lambda toy: None, ["carn", "--beside", "gruu"], "system: 'gruu' is unknown; did you mean 'gru'"),
