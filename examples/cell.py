@@ -10,8 +10,9 @@ from torch import nn
 
 from examples.sources import Source
 from examples.systems import system_module
-from mmaffect.training import Evaluation, Protocol, TrainConfig, evaluate, fit
+from mmaffect.training import Evaluation, Protocol, TrainConfig, evaluate_all, fit
 from mmaffect.training.checkpoint import write_json, write_text
+from mmaffect.training.run_directory import plain
 
 RECIPE, NORMALISER, TEST = "recipe.toml", "normaliser.json", "test.json"
 
@@ -89,7 +90,7 @@ def run_cell(
         description=description,
         progress_bar=progress_bar,
     )
-    evaluations = {c.name: evaluate(system, source.test, condition=c) for c in protocol.evaluation}
+    evaluations = evaluate_all(system, source.test, protocol.evaluation)
     if PartialState().is_main_process:
         write_text(out / RECIPE, source.text)
         if source.normaliser is not None:
@@ -100,6 +101,9 @@ def run_cell(
 
 
 def record(evaluation: Evaluation) -> dict[str, Any]:
-    """Metrics and counts as JSON holds them; a metric that is not defined (NaN) is null."""
-    metrics = {name: value if value == value else None for name, value in evaluation.metrics.items()}
-    return {"metrics": metrics, "counted": int(evaluation.counted.sum()), "excluded": evaluation.excluded}
+    """Metrics and counts as JSON holds them; a metric that is not defined or not finite is null."""
+    return {
+        "metrics": plain(evaluation.metrics),
+        "counted": int(evaluation.counted.sum()),
+        "excluded": evaluation.excluded,
+    }

@@ -1,8 +1,9 @@
 """What a study leaves behind: tables for people, one JSON file for programs, figures."""
 
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from mmaffect.data import DataSpec
 from mmaffect.metrics import area_under_rates, holm, paired_t_test, sign_flip_test
 from mmaffect.training import Evaluation, Protocol, SummaryRow, load_weights, render, summary
 from mmaffect.training.checkpoint import write_json, write_text
-from mmaffect.training.run_directory import BEST, LOG, versions
+from mmaffect.training.run_directory import BEST, LOG, plain, versions
 
 COLUMNS = {
     "class": {"WA": "accuracy", "UA": "balanced_accuracy", "macro-F1": "macro_f1"},
@@ -114,9 +115,11 @@ def _significance(study: Study) -> list[str]:
     """The first candidate against each other one, paired over seeds."""
     first, *others = study.results
     ours = _means(study, first)
-    if len(ours) < 2:
-        return []
     theirs = {label: _means(study, label) for label in others}
+    # A metric that is not defined under some condition (a correlation with a constant, say) can't be compared.
+    theirs = {label: means for label, means in theirs.items() if all(map(math.isfinite, [*ours, *means]))}
+    if len(ours) < 2 or not theirs:
+        return []
     adjusted = holm([paired_t_test(ours, means).p_value for means in theirs.values()])
     lines = [
         f"## {first} against the others\n",
@@ -155,32 +158,34 @@ def _areas(study: Study) -> list[str]:
 
 def _as_json(study: Study, candidates: Sequence[Candidate], source: Source) -> dict[str, Any]:
     """Everything measured, with what produced it."""
-    return {
-        "versions": versions(),
-        "data": {n: getattr(source, n).fingerprint for n in ("train", "valid", "test")},
-        "modalities": dict(study.spec.modalities),
-        "classes": list(study.spec.classes),
-        "sequence": study.spec.sequence,
-        "protocol": study.conditions.describe(),
-        "systems": {
-            candidate.label: {
-                "system": candidate.system,
-                "config": asdict(candidate.config),
-                "training": asdict(candidate.training),
-                "table": {
-                    row.condition: {
-                        c: {"mean": s.mean, "sd": s.sd if s.sd == s.sd else None} for c, s in row.metrics.items()
-                    }
-                    for row in summary(study.values(candidate.label))
-                },
-                "seeds": [
-                    {name: record(evaluation) for name, evaluation in seed.items()}
-                    for seed in study.results[candidate.label]
-                ],
-            }
-            for candidate in candidates
-        },
+    systems = {
+        candidate.label: {
+            "system": candidate.system,
+            "config": candidate.config,
+            "training": candidate.training,
+            "table": {
+                row.condition: {column: spread._asdict() for column, spread in row.metrics.items()}
+                for row in summary(study.values(candidate.label))
+            },
+            "seeds": [
+                {name: record(evaluation) for name, evaluation in seed.items()}
+                for seed in study.results[candidate.label]
+            ],
+        }
+        for candidate in candidates
     }
+    found: dict[str, Any] = plain(
+        {
+            "versions": versions(),
+            "data": {n: getattr(source, n).fingerprint for n in ("train", "valid", "test")},
+            "modalities": study.spec.modalities,
+            "classes": study.spec.classes,
+            "sequence": study.spec.sequence,
+            "protocol": study.conditions.describe(),
+            "systems": systems,
+        }
+    )
+    return found
 
 
 def _figures(study: Study, candidates: Sequence[Candidate], source: Source, out: Path) -> None:

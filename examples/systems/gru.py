@@ -1,6 +1,7 @@
 """A floor: one recurrent layer over the concatenated modalities, zero where one is absent."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from mmaffect.data import DataSpec, MultimodalBatch
 from mmaffect.encoders import RecurrentEncoder, StreamInput
 from mmaffect.heads import PredictionHead
 from mmaffect.losses import task_loss
-from mmaffect.ops import masked_mean, read_out
+from mmaffect.ops import read_out
 from mmaffect.training import Progress, Stage, TrainConfig
 
 
@@ -64,11 +65,9 @@ class GRU(nn.Module):
 
     def represent(self, batch: MultimodalBatch) -> Tensor:
         """Joint representation ``(B, T, H)`` of a dialogue, else ``(B, H)``."""
+        batch = batch.pooled()
+        steps = cast(Tensor, batch.steps)
         streams = {n: self.inputs[n](x, batch.masks[n], batch.speaker) for n, x in batch.inputs.items()}
-        steps = batch.steps
-        if steps is None:
-            streams = {n: masked_mean(x, batch.masks[n]).unsqueeze(1) for n, x in streams.items()}
-            steps = batch.present.any(1, keepdim=True)
         hidden = self.encoder(torch.cat(list(streams.values()), dim=-1), steps)
         return read_out(hidden, steps, self.spec.sequence)
 

@@ -1,6 +1,7 @@
-"""A floor: one multinomial logistic (or linear) regression for each set of modalities that is there."""
+"""A floor: a penalised linear model for each set of modalities that is there; logistic for classes."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from mmaffect.data import DataSpec, MultimodalBatch
 from mmaffect.encoders import StreamInput
 from mmaffect.losses import task_loss
-from mmaffect.ops import masked_mean, read_out
+from mmaffect.ops import read_out
 from mmaffect.training import Progress, Stage, TrainConfig
 
 
@@ -17,7 +18,7 @@ class Config:
     """Options.
 
     Args:
-        penalty: weight of the squared weights in the loss (ridge).
+        penalty: weight of the squared weights in the loss, per availability pattern.
         balanced: weigh classes by inverse frequency in training, since UA gives them equal weight.
         epochs: passes over the training set.
     """
@@ -31,7 +32,9 @@ TRAINING = TrainConfig(batch_size=8, learning_rate=3e-3, optimizer="adam", clip_
 
 
 class Linear(nn.Module):
-    """Regression on the concatenated features of one step, with weights of its own for each availability pattern.
+    """A linear model of the concatenated features of one step, with weights of its own for each availability pattern.
+
+    Multinomial logistic regression for classes, binary for labels; scores are fitted by absolute error.
 
     A regression trained on the pattern it is asked about is the strongest linear reading of what is left: the
     bar that a system for missing modalities must clear. No context is seen.
@@ -55,17 +58,15 @@ class Linear(nn.Module):
 
     def represent(self, batch: MultimodalBatch) -> tuple[Tensor, Tensor]:
         """Concatenated features, and the number of the pattern that is there."""
+        batch = batch.pooled()
+        steps = cast(Tensor, batch.steps)
         streams, present = [], []
         for number, (name, x) in enumerate(batch.inputs.items()):
             mask = batch.masks[name]
             stream = self.inputs[name](x, mask, batch.speaker)
-            if batch.steps is None:
-                streams.append(masked_mean(stream, mask))
-                present.append(mask.any(1) * 2**number)
-            else:
-                streams.append(read_out(stream, batch.steps, self.spec.sequence))
-                there = read_out(mask.unsqueeze(-1).float(), batch.steps, self.spec.sequence).squeeze(-1) > 0
-                present.append(there * 2**number)
+            streams.append(read_out(stream, steps, self.spec.sequence))
+            there = read_out(mask.unsqueeze(-1).float(), steps, self.spec.sequence).squeeze(-1) > 0
+            present.append(there * 2**number)
         return torch.cat(streams, dim=-1), torch.stack(present).sum(0)
 
     def forward(self, batch: MultimodalBatch) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmaffect.ops import check_choice, check_positive, check_shape, info_nce_rows, keep
+from mmaffect.ops import at_least_float32, check_choice, check_positive, check_shape, info_nce_rows, keep
 
 
 def granger_context(x: Tensor, parents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,6 +75,8 @@ def granger_info_nce(
         tensor(0.3133)
     """
     check_shape("prediction", prediction, "B T D")
+    check_shape("target", target, "B T D", **dict(zip("BTD", prediction.shape, strict=True)))
+    check_shape("valid", valid, "B T", B=prediction.shape[0], T=prediction.shape[1])
     check_choice("reduction", reduction, ("mean", "sum", "none"))
     rows = info_nce_rows(
         prediction.flatten(0, 1), target.detach().flatten(0, 1), valid.flatten(), temperature=temperature
@@ -139,7 +141,7 @@ class GrangerLoss(nn.Module):
             mask: True = the modality is really there.
         """
         context, valid = granger_context(x, parents, mask)
-        prediction, target = self.predict(context), keep(x, mask).detach()
+        prediction, target = at_least_float32(self.predict(context)), at_least_float32(keep(x, mask)).detach()
         if self.kind == "mse":
             error = keep((prediction - target).square().mean(-1), valid)
             return error.sum() / valid.sum().clamp(min=1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmaffect.data.spec import SequenceKind
-from mmaffect.ops import check_choice, keep
+from mmaffect.ops import check_choice, keep, masked_mean
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,18 @@ class MultimodalBatch:
         masks = {n: m & by_name[n] if n in by_name else m for n, m in self.masks.items()}
         inputs = {n: keep(x, masks[n]) if n in by_name else x for n, x in self.inputs.items()}
         return replace(self, inputs=inputs, masks=masks)
+
+    def pooled(self) -> "MultimodalBatch":
+        """Each modality's mean over its own steps, as one step that all share; shared time is left as it is.
+
+        Shape:
+            ``inputs[m] (B, T_m, D_m)`` → ``(B, 1, D_m)``; ``steps`` → ``(B, 1)``.
+        """
+        if self.steps is not None:
+            return self
+        inputs = {name: masked_mean(x, self.masks[name]).unsqueeze(1) for name, x in self.inputs.items()}
+        masks = {name: mask.any(1, keepdim=True) for name, mask in self.masks.items()}
+        return replace(self, inputs=inputs, masks=masks, steps=self.present.any(1, keepdim=True))
 
     def to(self, *args: Any, **kwargs: Any) -> "MultimodalBatch":
         """Move or cast as ``Tensor.to`` does; only floating-point tensors change their dtype."""

@@ -173,7 +173,8 @@ class GroundTruth:
     ) -> BayesAccuracy:
         """The best accuracy from these modalities of one step.
 
-        Posteriors are exact; their mean over x is taken over draws (standard error below 0.5 / sqrt(draws)).
+        Posteriors are exact; their mean over x is taken over draws (standard error below 0.5 / sqrt(draws) for the
+        accuracy; the balanced one weighs classes by their inverse share, and so is less certain where one is rare).
 
         Args:
             names: the modalities at hand.

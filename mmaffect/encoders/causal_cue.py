@@ -34,7 +34,8 @@ class CausalCueGate(nn.Module):
         causal: False with ``alpha=1`` is the paper's vanilla attention.
         include_self: whether a step's cue may come from the step itself (eq. 2).
         self_parent: whether a step may be its own parent in ``parents``. The paper's masks allow it, which lets
-            a contrastive loss read its answer; Granger causality asks for the strict past, the default.
+            a contrastive loss read its answer; Granger causality asks for the strict past, the default (all other
+            steps, where the attention is not causal).
 
     Shape:
         ``x (B, T, D)``, ``mask (B, T)``, ``queries (B, T)`` → :class:`CausalCues`.

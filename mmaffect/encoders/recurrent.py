@@ -9,8 +9,9 @@ from mmaffect.ops import check_positive, check_shape, keep, reverse_steps
 class RecurrentEncoder(nn.Module):
     """GRU over masked sequences, one or both directions (Cho et al., 2014).
 
-    Steps that are not there hold zero. They come after the real steps in both directions (the backward
-    pass mirrors each sequence within its own span), so padding never reaches a real step.
+    Padding behind a sequence never reaches a real step: the backward pass mirrors each sequence within its own
+    span, which ends at its last real step. A step before that which is not there is read as zero input, whatever
+    it holds; the state passes over it.
 
     Args:
         dim: input width.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmaffect.ops import check_choice, keep
+from mmaffect.ops import at_least_float32, check_choice, keep
 
 
 def task_loss(
@@ -23,10 +23,11 @@ def task_loss(
 
     Args:
         prediction: logits, or scores.
-        targets: class indices (-100 = unlabelled), labels 0/1 (NaN = unlabelled) or scores (NaN = unlabelled).
+        targets: class indices (-100 = unlabelled), labels 0/1 (-100 or NaN) or scores (NaN = unlabelled).
         kind: ``"class"``, ``"multilabel"`` or ``"score"``.
         valid: bool; entries marked False are left out (a turn at which nothing is observed).
-        class_weights: weight of each class, for ``"class"``; the mean is then weighted, as in PyTorch.
+        class_weights: weight of each class, for ``"class"``. Unlike PyTorch's, the mean divides by the number of
+            labels and not by the sum of their weights, so that parts of a batch add up to the whole.
         label_smoothing: for ``"class"``, in [0, 1).
 
     Shape:
@@ -49,7 +50,8 @@ def task_loss(
     expected = prediction.shape[:-1] if kind == "class" else prediction.shape
     if targets.shape != expected:
         raise ValueError(f"targets: expected shape {tuple(expected)} for {kind!r}, got {tuple(targets.shape)}")
-    labelled = targets != -100 if kind == "class" else ~targets.isnan()
+    labelled = ~targets.isnan() if kind == "score" else (targets != -100) & ~targets.isnan()
+    prediction = at_least_float32(prediction)
     if valid is not None:
         labelled = labelled & valid.view(valid.shape + (1,) * (labelled.dim() - valid.dim()))
     if kind == "class":
@@ -59,11 +61,8 @@ def task_loss(
         rows = F.cross_entropy(
             logits, classes, weight=weight, label_smoothing=label_smoothing, ignore_index=-100, reduction="none"
         )
-        if weight is None:
-            return rows.sum() / labelled.sum().clamp(min=1)
-        weights = keep(weight[classes.clamp(min=0)], classes != -100)
-        return rows.sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
-    prediction, targets = keep(prediction, labelled), keep(targets, labelled)
+        return rows.sum() / labelled.sum().clamp(min=1)
+    prediction, targets = keep(prediction, labelled), keep(targets.to(prediction.dtype), labelled)
     if kind == "multilabel":
         rows = F.binary_cross_entropy_with_logits(prediction, targets, reduction="none")
     else:

@@ -30,6 +30,16 @@ def keep(x: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, x, torch.zeros((), dtype=x.dtype, device=x.device))
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32 if it is in half precision: sums and squares overflow float16 and are coarse in bfloat16.
+
+    Example:
+        >>> at_least_float32(torch.ones(2, dtype=torch.float16)).dtype, at_least_float32(torch.ones(2).double()).dtype
+        (torch.float32, torch.float64)
+    """
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def masked_mean(x: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
     """Mean over the steps that are there; zero where there is none.
 
@@ -46,7 +56,8 @@ def masked_mean(x: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
         2.0
     """
     weight = mask.unsqueeze(-1) if mask.dim() == x.dim() - 1 else mask
-    return keep(x, mask).sum(dim) / weight.sum(dim).clamp(min=1)
+    total = at_least_float32(keep(x, mask)).sum(dim)
+    return (total / weight.sum(dim).clamp(min=1)).to(x.dtype)
 
 
 def lengths_to_mask(lengths: Tensor, size: int | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 The entmax package raises on a fully masked row, loses a tenth of the mass in bfloat16 and cannot be
 compiled whole (its functions are opaque to autograd's tracing). Here the threshold is found without
-gradient, in float32 at least, and one differentiable Newton step restores the exact gradient of the
+gradient, in float32 at least, and two differentiable Newton steps restore the exact derivatives of the
 implicit function, so everything is plain tensor operations: they compile, export and batch.
 """
 
@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from mmaffect.ops.masks import keep
+from mmaffect.ops.masks import at_least_float32, keep
 
 
 def _newton_steps(size: int) -> int:
@@ -46,7 +46,7 @@ def entmax15(scores: Tensor, mask: Tensor | None = None) -> Tensor:
         [0.0, 0.0]
     """
     dtype = scores.dtype
-    z = scores if dtype == torch.float64 else scores.float()
+    z = at_least_float32(scores)
     if mask is None:
         mask = torch.ones((), dtype=torch.bool, device=scores.device)
     mask = mask.expand_as(z)
@@ -62,9 +62,11 @@ def entmax15(scores: Tensor, mask: Tensor | None = None) -> Tensor:
         for _ in range(_newton_steps(z.shape[-1])):
             gap = (z - tau).clamp(min=0)
             tau = tau + (gap.square().sum(-1, keepdim=True) - 1) / (2 * gap.sum(-1, keepdim=True))
-    # The step below moves tau by rounding only, but carries dτ/dz_j = gap_j / Σ gap: the exact gradient.
-    gap = (z - tau).clamp(min=0)
-    tau = tau + (gap.square().sum(-1, keepdim=True) - 1) / (2 * gap.sum(-1, keepdim=True)).detach()
+    # Newton doubles the derivatives that are right at each step: two steps that move tau by rounding only carry its
+    # first three, as a function of the scores.
+    for _ in range(2):
+        gap = (z - tau).clamp(min=0)
+        tau = tau + (gap.square().sum(-1, keepdim=True) - 1) / (2 * gap.sum(-1, keepdim=True))
     weights = (z - tau).clamp(min=0).square()
     return keep(weights, mask & some).to(dtype)
 
@@ -88,7 +90,7 @@ def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
         >>> masked_softmax(torch.zeros(2, 2), torch.tensor([[True, True], [False, False]])).tolist()
         [[0.5, 0.5], [0.0, 0.0]]
     """
-    z = scores if scores.dtype == torch.float64 else scores.float()
+    z = at_least_float32(scores)
     floor = torch.full((), torch.finfo(z.dtype).min / 2, dtype=z.dtype, device=z.device)
     weights = torch.softmax(torch.where(mask, z, floor), dim=-1)
     return keep(weights, mask.expand_as(weights)).to(scores.dtype)

@@ -4,7 +4,7 @@ from mmaffect.training.checkpoint import load_weights
 from mmaffect.training.conditions import Complete, Condition, FeatureRate, Patterns, RandomRate
 from mmaffect.training.config import Progress, Stage, TrainConfig
 from mmaffect.training.corruptions import FrameMasking, GaussianNoise
-from mmaffect.training.evaluate import Evaluation, evaluate
+from mmaffect.training.evaluate import Evaluation, evaluate, evaluate_all
 from mmaffect.training.fit import FitResult, fit
 from mmaffect.training.folds import Fold, leave_one_group_out, pool
 from mmaffect.training.predict import Prediction, predict
@@ -30,6 +30,7 @@ __all__ = [
     "SummaryRow",
     "TrainConfig",
     "evaluate",
+    "evaluate_all",
     "fit",
     "leave_one_group_out",
     "load_weights",

@@ -87,7 +87,10 @@ class Patterns:
 
 @dataclass(frozen=True)
 class RandomRate:
-    """Modalities are missing at a rate: turn by turn in dialogues, sample by sample elsewhere; one is always kept.
+    """Modalities are missing at a rate: turn by turn in dialogues, sample by sample elsewhere.
+
+    One is always kept by the draw, which does not look at the data: where the one kept is really missing, nothing is
+    left, and the turn or sample is excluded and counted.
 
     Args:
         name: in tables.

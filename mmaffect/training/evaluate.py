@@ -85,7 +85,40 @@ def evaluate(
         InputError: if the dataset is empty, or no labelled row with something observed is left.
         ValueError: if the system's output does not fit the dataset.
     """
-    return assemble(dataset.spec, predict_rows(system, dataset, bind(condition, dataset, seed), batch_size, seed))
+    chosen = condition or Complete()
+    return evaluate_all(system, dataset, [chosen], batch_size=batch_size, seed=seed)[chosen.name]
+
+
+def evaluate_all(
+    system: nn.Module,
+    dataset: MultimodalDataset,
+    conditions: Sequence[Condition],
+    *,
+    batch_size: int = 64,
+    seed: int = EVALUATION_SEED,
+) -> dict[str, Evaluation]:
+    """Measure a dataset under several conditions in one pass over it: the same as `evaluate` under each.
+
+    Args:
+        system: as trained by `fit`.
+        dataset: with labels, at least some.
+        conditions: of different names, such as ``protocol(...).evaluation``.
+        batch_size: samples of one forward pass.
+        seed: as in `evaluate`.
+
+    Returns:
+        Evaluations by name of the condition, in order.
+
+    Raises:
+        InputError: as `evaluate`.
+        ValueError: as `evaluate`; or if there is no condition or two share a name.
+    """
+    names = [condition.name for condition in conditions]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"conditions: expected at least one, of different names, got {names}")
+    changes = [bind(condition, dataset, seed) for condition in conditions]
+    found = predict_rows(system, dataset, changes, batch_size, seed)
+    return {name: assemble(dataset.spec, rows) for name, rows in zip(names, found, strict=True)}
 
 
 def bind(condition: Condition | None, dataset: MultimodalDataset, seed: int) -> Change:
@@ -111,8 +144,13 @@ def assemble(spec: DataSpec, rows: Rows) -> Evaluation:
     return Evaluation(predictions, targets, ids, present, counted, int((~observed).sum()), metrics)
 
 
-def predict_rows(system: nn.Module, dataset: MultimodalDataset, change: Change, batch_size: int, seed: int) -> Rows:
-    """Run a system over a dataset: every row, in its order, on the CPU."""
+def predict_rows(
+    system: nn.Module, dataset: MultimodalDataset, changes: Sequence[Change], batch_size: int, seed: int
+) -> list[Rows]:
+    """Run a system over a dataset under each change: every row, in its order, on the CPU.
+
+    The batches are made once and changed once for each: making them costs more than many a system.
+    """
     if len(dataset) == 0:
         raise InputError("dataset: expected at least one sample, got none")
     if batch_size < 1:
@@ -121,19 +159,24 @@ def predict_rows(system: nn.Module, dataset: MultimodalDataset, change: Change, 
     device = next((p.device for p in system.parameters()), torch.device("cpu"))
     chunks = torch.arange(len(dataset)).split(batch_size)  # type: ignore[no-untyped-call]
     mine = range(workers.process_index, len(chunks), workers.num_processes)
-    done: list[tuple[int, Rows]] = []
+    done: list[tuple[int, list[Rows]]] = []
     with evaluating(system, device), torch.inference_mode():
         for number in mine:
-            batch = change(dataset.collate([dataset[i] for i in chunks[number].tolist()]))
-            torch.manual_seed(derive(seed, "system", number))
-            output = system(batch.to(device)).cpu()
-            output = output if output.dtype == torch.float64 else output.float()
-            done.append((number, _flatten(dataset, batch, output)))
+            complete = dataset.collate([dataset[i] for i in chunks[number].tolist()])
+            rows = []
+            for change in changes:
+                batch = change(complete)
+                torch.manual_seed(derive(seed, "system", number))
+                output = system(batch.to(device)).cpu()
+                output = output if output.dtype == torch.float64 else output.float()
+                rows.append(_flatten(dataset, batch, output))
+            done.append((number, rows))
     if workers.num_processes > 1:
         from accelerate.utils import gather_object
 
         done = gather_object(done)
-    return join([rows for _, rows in sorted(done, key=lambda pair: pair[0])])
+    ordered = [rows for _, rows in sorted(done, key=lambda pair: pair[0])]
+    return [join(parts) for parts in zip(*ordered, strict=True)]
 
 
 def join(parts: Sequence[Rows]) -> Rows:

@@ -52,7 +52,7 @@ def predict(
         InputError: if the dataset is empty.
         ValueError: if the system's output does not fit the dataset.
     """
-    rows = predict_rows(system, dataset, bind(condition, dataset, seed), batch_size, seed)
+    (rows,) = predict_rows(system, dataset, [bind(condition, dataset, seed)], batch_size, seed)
     values = rows.predictions
     if dataset.spec.target == "class":
         values = values.softmax(-1)

@@ -110,10 +110,10 @@ def protocol(
     if kind == "random":
         if rates is None:
             rates = [i / 10 for i in range(8) if i * len(names) <= 10 * (len(names) - 1)]
-        levels = tuple(float(r) for r in rates)
+        levels = tuple(sorted(float(r) for r in rates))
         at = tuple(RandomRate(f"{r:g}", names, (r,)) for r in levels)
         return Protocol(kind, RandomRate("drawn", names, levels), at)
-    levels = tuple(float(r) for r in (rates if rates is not None else [i / 10 for i in range(10)]))
+    levels = tuple(sorted(float(r) for r in (rates if rates is not None else [i / 10 for i in range(10)])))
     if not all(0 <= r < 1 for r in levels):
         raise ValueError(f"rates: expected 0 <= rate < 1 (at 1 nothing is left to measure), got {list(levels)}")
     return Protocol(kind, FeatureRate("drawn", None), tuple(FeatureRate(f"{r:g}", r) for r in levels))

@@ -15,7 +15,7 @@ class Spread(NamedTuple):
 
     Args:
         mean: over the seeds; NaN if one is.
-        sd: sample standard deviation (n - 1); NaN for a single seed.
+        sd: sample standard deviation (n - 1); NaN for a single seed, or if a value is not finite.
         seeds: how many.
     """
 
@@ -82,8 +82,8 @@ def summary(results: Sequence[Results]) -> list[SummaryRow]:
 
 
 def _spread(values: list[float]) -> Spread:
-    if any(math.isnan(v) for v in values):
-        return Spread(math.nan, math.nan, len(values))
+    if not all(math.isfinite(v) for v in values):
+        return Spread(statistics.fmean(values), math.nan, len(values))
     return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
 
 

@@ -13,7 +13,7 @@ from mmaffect.data import MultimodalBatch, MultimodalDataset
 from mmaffect.training.checkpoint import load_weights
 from mmaffect.training.conditions import Change, Complete
 from mmaffect.training.config import Progress, Stage, TrainConfig, rate_factor
-from mmaffect.training.evaluate import evaluate
+from mmaffect.training.evaluate import evaluate_all
 from mmaffect.training.journal import Journal
 from mmaffect.training.measure import is_better, labelled
 from mmaffect.training.order import derive, epoch_batches, pieces
@@ -188,10 +188,9 @@ class Trainer:
         position = self.position
         hidden = stage.missing or self.config.regime == "truly"
         conditions = self.protocol.evaluation if hidden else (Complete(),)
-        metrics, excluded = {}, {}
-        for condition in conditions:
-            found = evaluate(self.system, self.valid, condition=condition, batch_size=self.config.batch_size)
-            metrics[condition.name], excluded[condition.name] = found.metrics, found.excluded
+        found = evaluate_all(self.system, self.valid, conditions)
+        metrics = {name: evaluation.metrics for name, evaluation in found.items()}
+        excluded = {name: evaluation.excluded for name, evaluation in found.items()}
         value = sum(m[self.monitor] for m in metrics.values()) / len(metrics)
         self._gather_sums()
         row = {

@@ -91,6 +91,28 @@ def test_a_foretold_sequence_costs_less_than_a_random_one():
     assert foretold < stranger - 1
 
 
+@pytest.mark.parametrize("temperature", [0.1, 2.0])
+def test_the_module_contrasts_cosines_at_its_temperature(temperature):
+    torch.manual_seed(0)
+    loss = GrangerLoss(3, temperature=temperature)
+    x, parents, mask = torch.randn(2, 4, 3), parents_of(2, 4), torch.ones(2, 4, dtype=torch.bool)
+    context, valid = granger_context(x, parents, mask)
+    p, g = (v / v.norm(dim=-1, keepdim=True) for v in (loss.predict(context)[valid], x[valid]))
+    expected = torch.nn.functional.cross_entropy(p @ g.T / temperature, torch.arange(6))
+    torch.testing.assert_close(loss(x, parents, mask), expected)
+
+
+def test_float16_survives_a_row_of_zeros():
+    torch.manual_seed(0)
+    loss = GrangerLoss(3).half()
+    x = torch.randn(1, 4, 3).half()
+    x[0, 2] = 0
+    value = loss(x, parents_of(1, 4).half(), torch.ones(1, 4, dtype=torch.bool))
+    value.backward()
+    assert value.isfinite()
+    assert all(p.grad.isfinite().all() for p in loss.parameters())
+
+
 def test_nothing_valid_is_zero():
     loss = GrangerLoss(2)(torch.zeros(1, 1, 2), torch.zeros(1, 1, 1, 1), torch.ones(1, 1, dtype=torch.bool))
     loss.backward()
@@ -102,6 +124,10 @@ def test_errors_name_the_argument():
         GrangerLoss(2, kind="infonce")
     with pytest.raises(ValueError, match="temperature: expected a value > 0, got 0"):
         GrangerLoss(2, temperature=0)
+    with pytest.raises(ValueError, match=r"valid: expected shape \(B, T\)"):
+        granger_info_nce(torch.zeros(2, 3, 1), torch.zeros(2, 3, 1), torch.ones(3, 2).bool())
+    with pytest.raises(ValueError, match=r"target: expected shape \(B, T, D\)"):
+        granger_info_nce(torch.zeros(2, 3, 1), torch.zeros(3, 2, 1), torch.ones(2, 3).bool())
     with pytest.raises(ValueError, match="reduction: 'avg' is unknown"):
         granger_info_nce(torch.zeros(1, 1, 1), torch.zeros(1, 1, 1), torch.ones(1, 1).bool(), reduction="avg")
     with pytest.raises(ValueError, match=r"parents: expected shape \(B, H, T, T\)"):

@@ -79,3 +79,18 @@ def test_a_batch_can_be_exported():
     one = batch(torch.ones(4, 3, 3))
     exported = torch.export.export(Mean(), (one,)).module()
     torch.testing.assert_close(exported(one), Mean()(one))
+
+
+def test_pooled_is_each_modalitys_mean_as_one_shared_step():
+    masks = torch.tensor([[[1, 0, 1], [1, 0, 0], [0, 0, 1]], [[0, 1, 0], [1, 1, 0], [1, 1, 0]]])
+    one = batch(masks)
+    ramp = torch.arange(3.0).view(1, 3, 1)
+    values = {n: torch.where(one.masks[n][..., None], x * ramp, torch.nan) for n, x in one.inputs.items()}
+    pooled = MultimodalBatch(values, one.masks, one.targets, None, one.id, one.index).pooled()
+    assert pooled.steps.tolist() == [[True], [True]]
+    assert pooled.inputs["text"].flatten().tolist() == [0.5, 1.5]
+    assert pooled.inputs["audio"].shape == (2, 1, 2)
+    assert pooled.inputs["audio"][:, 0, 0].tolist() == [0.0, 2.0]
+    assert pooled.present.tolist() == one.present.tolist()
+    shared = batch(masks, steps=torch.ones(2, 3, dtype=torch.bool))
+    assert shared.pooled() is shared

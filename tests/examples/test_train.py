@@ -97,6 +97,24 @@ def test_every_protocol_runs_to_the_end(toy, capsys, missing):
     assert set(config["data"]) == {"train", "valid"}
 
 
+def test_rates_may_come_in_any_order(toy, capsys):
+    call(toy, "--missing", "random", "--rates", "0.5", "0", "--beside", "none", *TINY)
+    assert "Area under the curve" in capsys.readouterr().out
+    assert list(json.loads((toy / "run" / "result.json").read_text())["systems"]["carn"]["table"]) == ["0", "0.5"]
+
+
+def test_undefined_metrics_are_null_not_a_crash(toy, capsys):
+    recipe = RECIPE.replace('kind = "class"', 'kind = "score"').replace(
+        'classes = ["sad", "happy"]', 'classes = ["mood"]'
+    )
+    (toy / "toy.toml").write_text(recipe.replace("unlabelled = [-1]\n", ""))
+    edited(toy, label=np.zeros(48, np.float32))
+    call(toy, "--missing", "fixed", "--beside", "linear,epochs=2", *TINY)
+    capsys.readouterr()
+    result = json.loads((toy / "run" / "result.json").read_text())["systems"]["carn"]
+    assert result["table"]["face"]["Acc-2 (non0)"]["mean"] is None
+
+
 def test_patterns_may_be_chosen(toy, capsys):
     call(toy, "--missing", "fixed", "--patterns", "voice", "--beside", "none", *TINY)
     capsys.readouterr()

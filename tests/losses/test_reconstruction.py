@@ -35,5 +35,12 @@ def test_errors_name_the_argument():
         masked_reconstruction(x, x, mask, kind="l2")
     with pytest.raises(ValueError, match=r"truth\['a'\]: expected shape"):
         masked_reconstruction(x, {"a": torch.zeros(1, 2, 4)}, mask)
+    with pytest.raises(ValueError, match=r"masks\['a'\]: expected shape \(B, T\)"):
+        masked_reconstruction(x, x, {"a": torch.ones(1, 1, dtype=torch.bool)})
     with pytest.raises(ValueError, match=r"reconstructed: \('a',\) must be in truth \('b',\)"):
         masked_reconstruction(x, {"b": x["a"]}, mask)
+
+
+def test_float16_does_not_overflow():
+    guess, truth = torch.full((16, 300, 4), 5.0).half(), torch.zeros(16, 300, 4).half()
+    assert masked_reconstruction({"a": guess}, {"a": truth}, {"a": torch.ones(16, 300).bool()}).item() == 25

@@ -15,8 +15,15 @@ def test_class_equals_cross_entropy(smoothing, weighted):
     targets[0, :2] = -100
     weights = (1.0, 2.0, 5.0) if weighted else None
     loss = task_loss(logits, targets, "class", class_weights=weights, label_smoothing=smoothing)
-    expected = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), weight=weights and torch.tensor(weights), label_smoothing=smoothing
+    expected = (
+        F.cross_entropy(
+            logits.flatten(0, 1),
+            targets.flatten(),
+            weight=weights and torch.tensor(weights),
+            label_smoothing=smoothing,
+            reduction="sum",
+        )
+        / (targets != -100).sum()
     )
     torch.testing.assert_close(loss, expected)
 
@@ -67,3 +74,23 @@ def test_errors_name_the_argument():
         task_loss(torch.zeros(2, 4), torch.zeros(3, dtype=torch.long), "class")
     with pytest.raises(ValueError, match="kind: 'clas' is unknown; did you mean 'class'"):
         task_loss(torch.zeros(2, 4), torch.zeros(2, dtype=torch.long), "clas")
+
+
+def test_parts_of_a_batch_add_up_though_classes_are_weighed():
+    logits, targets = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 0, 0, 1])
+    whole = task_loss(logits, targets, "class", class_weights=(0.5, 1.5))
+    halves = [task_loss(logits[i : i + 2], targets[i : i + 2], "class", class_weights=(0.5, 1.5)) for i in (0, 2)]
+    torch.testing.assert_close(whole, sum(halves) / 2)
+
+
+def test_multilabel_takes_integers_and_minus_100():
+    out = torch.ones(2, 2)
+    holes = torch.tensor([[1, -100], [0, 1]])
+    nans = torch.tensor([[1, torch.nan], [0, 1]])
+    torch.testing.assert_close(task_loss(out, holes, "multilabel"), task_loss(out, nans, "multilabel"))
+
+
+def test_float16_does_not_overflow():
+    logits = torch.zeros(70_000, 2, dtype=torch.float16)
+    loss = task_loss(logits, torch.zeros(70_000, dtype=torch.long), "class")
+    torch.testing.assert_close(loss.item(), 0.6931472)

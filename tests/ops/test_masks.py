@@ -52,3 +52,8 @@ def test_read_out_by_kind():
     torch.testing.assert_close(read_out(x, mask, "single"), masked_mean(x, mask))
     with pytest.raises(ValueError, match="sequence: 'dialog' is unknown; did you mean 'dialogue'"):
         read_out(x, mask, "dialog")
+
+
+def test_half_precision_means_do_not_overflow():
+    x = torch.full((1, 3000, 1), 40.0).half()
+    assert masked_mean(x, torch.ones(1, 3000, dtype=torch.bool)).item() == 40

@@ -44,6 +44,11 @@ def test_gradient_in_float64():
     assert torch.autograd.gradcheck(lambda s: entmax15(s, mask), (scores,))
 
 
+def test_second_derivative_in_float64():
+    scores = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    assert torch.autograd.gradgradcheck(entmax15, (scores,))
+
+
 @pytest.mark.parametrize("normalise", [entmax15, masked_softmax])
 def test_masked_entries_never_matter_and_empty_rows_are_zero(normalise):
     mask = torch.tensor([[True, False, True, True], [False] * 4])

@@ -67,7 +67,8 @@ def test_class_weights_follow_the_shares(complete):
     model = carn.System(carn.Config(hidden=8, heads=2), spec).eval()
     there = complete.observed("dialogue")
     weight = torch.tensor(spec.class_weights)
-    expected = F.cross_entropy(model(complete)[there], complete.targets[there], weight=weight)
+    rows = F.cross_entropy(model(complete)[there], complete.targets[there], weight=weight, reduction="sum")
+    expected = rows / (there & (complete.targets != -100)).sum()
     torch.testing.assert_close(model.loss(complete, complete, MISSING)["task"], expected)
 
 
@@ -104,7 +105,22 @@ def test_other_sequences_are_rebuilt_too(sequence):
     model = carn.System(carn.Config(hidden=8, heads=2), spec).eval()
     batch = random_batch(spec, (4, 3), generator=torch.Generator().manual_seed(0))
     assert model(batch).shape == (2,)
-    rebuilt, (truth, masks) = model.reconstruct(batch), model.features(batch)
+    rebuilt, truth = model.reconstruct(batch), batch.pooled()
     for name in spec.names:
-        assert rebuilt[name].shape == truth[name].shape
-        assert masks[name].shape == truth[name].shape[:2]
+        assert rebuilt[name].shape == truth.inputs[name].shape
+
+
+def test_reconstruction_passes_the_transformer_of_equation_13(complete):
+    model = system()
+    fused, steps = model.fuse(model.streams(complete)[0], complete)
+    expected = model.to_features(model.decoder(fused, steps))
+    torch.testing.assert_close(torch.cat(list(model.reconstruct(complete).values()), -1), expected)
+
+
+def test_weights_and_masks_of_the_config_are_heeded(complete, observed):
+    single, double = (system(reconstruction_weight=w).loss(observed, complete, MISSING) for w in (1.0, 2.0))
+    torch.testing.assert_close(double["reconstruction"], 2 * single["reconstruction"])
+    strict = system(include_self=False).attention(complete)["a"]
+    assert (strict.diagonal(dim1=-2, dim2=-1) == 0).all()
+    cold, warm = (system(temperature=t).loss(complete, complete, COMPLETE)["supervision/a"] for t in (0.1, 1.0))
+    assert not torch.allclose(cold, warm)

@@ -4,7 +4,7 @@ from torch import nn
 
 from mmaffect.metrics import emotion_metrics
 from mmaffect.ops import InputError
-from mmaffect.training import FeatureRate, Patterns, evaluate
+from mmaffect.training import Complete, FeatureRate, Patterns, evaluate, evaluate_all
 from tests.training.tiny import Config, make_dataset, make_spec, make_system
 
 NAMES = ("text", "audio")
@@ -109,3 +109,25 @@ def test_what_cannot_be_measured_is_refused():
     wide = make_system(spec=make_spec(outputs=4))
     with pytest.raises(ValueError, match=r"system: expected an output of shape \(5, 3\), got \(5, 4\)"):
         evaluate(wide, dataset)
+
+
+def test_all_conditions_in_one_pass_are_each_as_alone():
+    dataset = make_dataset(11, sequence="dialogue")
+    system = make_system(spec=dataset.spec)
+    conditions = (Complete(), FeatureRate("x", 0.4), Patterns("audio", NAMES, ("audio",)))
+    found = evaluate_all(system, dataset, conditions, batch_size=4)
+    assert tuple(found) == ("complete", "x", "audio")
+    for condition in conditions:
+        alone = evaluate(system, dataset, condition=condition, batch_size=4)
+        assert torch.equal(found[condition.name].predictions, alone.predictions)
+        assert torch.equal(found[condition.name].present, alone.present)
+        assert found[condition.name].metrics == pytest.approx(alone.metrics, nan_ok=True)
+
+
+def test_conditions_need_names_of_their_own():
+    with pytest.raises(
+        ValueError, match=r"conditions: expected at least one, of different names, got \['complete', 'c"
+    ):
+        evaluate_all(make_system(), make_dataset(4), (Complete(), Complete()))
+    with pytest.raises(ValueError, match="conditions: expected at least one"):
+        evaluate_all(make_system(), make_dataset(4), ())
