@@ -8,6 +8,7 @@ from mmaffect.data.load import Splits, load_dataset, load_unlabelled
 from mmaffect.data.normalise import Normaliser
 from mmaffect.data.recipe import Recipe, load_recipe
 from mmaffect.data.report import Report
+from mmaffect.data.safe_unpickle import safe_unpickle
 from mmaffect.data.sample import Sample
 from mmaffect.data.spec import DataSpec
 from mmaffect.data.split import stratified_group_split
@@ -33,6 +34,7 @@ __all__ = [
     "load_dataset",
     "load_recipe",
     "load_unlabelled",
+    "safe_unpickle",
     "stratified_group_split",
     "synthetic_affect",
 ]
