@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from mmaffect.attention.weights import attention_mask, attention_weights
-from mmaffect.ops import check_positive, check_shape, keep
+from mmaffect.ops import check_positive, check_shape, keep, sources_and_queries
 
 
 class AttentionOutput(NamedTuple):
@@ -114,9 +114,7 @@ class CausalEntmaxAttention(nn.Module):
             ValueError: on another shape.
         """
         check_shape("x", x, "B T D", D=self.dim)
-        if mask is None:
-            mask = x.new_ones(x.shape[:2]).bool()
-        queries = mask if queries is None else queries | mask
+        mask, queries = sources_and_queries(x, mask, queries)
         x = keep(x, queries)
         weights = self.weights(self.scores(x), mask, queries, include_self=self.include_self)
         return AttentionOutput(self.mix(weights, x), weights)

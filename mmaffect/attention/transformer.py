@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmaffect.attention.positions import distance_bias, sinusoidal_positions
 from mmaffect.attention.weights import attention_mask
-from mmaffect.ops import check_choice, check_positive, check_shape, keep
+from mmaffect.ops import check_choice, check_positive, check_shape, keep, sources_and_queries
 
 
 class TransformerLayer(nn.Module):
@@ -123,9 +123,7 @@ class TransformerEncoder(nn.Module):
             ValueError: on another shape.
         """
         check_shape("x", x, "B T D", D=self.dim)
-        if mask is None:
-            mask = x.new_ones(x.shape[:2]).bool()
-        queries = mask if queries is None else queries | mask
+        mask, queries = sources_and_queries(x, mask, queries)
         x = keep(x, queries)
         if self.positions == "sinusoidal":
             x = x + sinusoidal_positions(x.shape[1], self.dim, device=x.device).to(x.dtype)

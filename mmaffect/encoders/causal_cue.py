@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.attention import CausalEntmaxAttention
-from mmaffect.ops import check_shape, keep
+from mmaffect.ops import check_shape, keep, sources_and_queries
 
 
 class CausalCues(NamedTuple):
@@ -82,9 +82,7 @@ class CausalCueGate(nn.Module):
         """
         attention = self.attention
         check_shape("x", x, "B T D", D=attention.dim)
-        if mask is None:
-            mask = x.new_ones(x.shape[:2]).bool()
-        queries = mask if queries is None else queries | mask
+        mask, queries = sources_and_queries(x, mask, queries)
         x = keep(x, queries)
         scores = attention.scores(x)
         weights = attention.weights(scores, mask, queries, include_self=attention.include_self)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmaffect.ops import check_positive, check_shape, keep, reverse_steps
+from mmaffect.ops import check_positive, check_shape, keep, reverse_steps, sources_and_queries
 
 
 class RecurrentEncoder(nn.Module):
@@ -62,8 +62,7 @@ class RecurrentEncoder(nn.Module):
             ValueError: on another shape.
         """
         check_shape("x", x, "B T D", D=self.dim)
-        if mask is None:
-            mask = x.new_ones(x.shape[:2]).bool()
+        mask, _ = sources_and_queries(x, mask)
         x = keep(x, mask)
         for level, forwards in enumerate(self.forwards):
             hidden = forwards(x)[0]

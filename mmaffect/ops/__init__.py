@@ -2,7 +2,16 @@
 
 from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
 from mmaffect.ops.contrastive import info_nce_rows
-from mmaffect.ops.masks import at_least_float32, keep, last_step, lengths_to_mask, masked_mean, read_out, reverse_steps
+from mmaffect.ops.masks import (
+    at_least_float32,
+    keep,
+    last_step,
+    lengths_to_mask,
+    masked_mean,
+    read_out,
+    reverse_steps,
+    sources_and_queries,
+)
 from mmaffect.ops.sparse_softmax import entmax15, masked_softmax
 
 __all__ = [
@@ -20,4 +29,5 @@ __all__ = [
     "masked_softmax",
     "read_out",
     "reverse_steps",
+    "sources_and_queries",
 ]

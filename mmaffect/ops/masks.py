@@ -60,6 +60,26 @@ def masked_mean(x: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
     return (total / weight.sum(dim).clamp(min=1)).to(x.dtype)
 
 
+def sources_and_queries(x: Tensor, mask: Tensor | None, queries: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Fill in what a layer that looks across steps was not told.
+
+    Args:
+        x: steps.
+        mask: True = the step may be looked at; all by default.
+        queries: True = the step looks; those that may be looked at always do.
+
+    Shape:
+        ``x (B, T, D)`` → both ``(B, T)``.
+
+    Example:
+        >>> sources_and_queries(torch.zeros(1, 2, 3), torch.tensor([[True, False]]))[1].tolist()
+        [[True, False]]
+    """
+    if mask is None:
+        mask = x.new_ones(x.shape[:2]).bool()
+    return mask, mask if queries is None else queries | mask
+
+
 def lengths_to_mask(lengths: Tensor, size: int | None = None) -> Tensor:
     """Bool mask ``(B, T)`` whose first ``lengths[b]`` entries are True.
 

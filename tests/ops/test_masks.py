@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmaffect.ops import keep, last_step, lengths_to_mask, masked_mean, read_out, reverse_steps
+from mmaffect.ops import keep, last_step, lengths_to_mask, masked_mean, read_out, reverse_steps, sources_and_queries
 
 
 def masked_batch(seed, batch=4, steps=6):
@@ -57,3 +57,9 @@ def test_read_out_by_kind():
 def test_half_precision_means_do_not_overflow():
     x = torch.full((1, 3000, 1), 40.0).half()
     assert masked_mean(x, torch.ones(1, 3000, dtype=torch.bool)).item() == 40
+
+
+def test_sources_always_ask():
+    mask, queries = torch.tensor([[True, False, False]]), torch.tensor([[False, True, False]])
+    assert sources_and_queries(torch.zeros(1, 3, 2), mask, queries)[1].tolist() == [[True, True, False]]
+    assert sources_and_queries(torch.zeros(1, 3, 2), None)[0].all()
