@@ -5,6 +5,8 @@ from mmaffect.data.collate import collate
 from mmaffect.data.dataset import MultimodalDataset
 from mmaffect.data.ground_truth import BayesAccuracy, ConditionalMoments, GroundTruth
 from mmaffect.data.load import Splits, load_dataset, load_unlabelled
+from mmaffect.data.mmsa import read_mmsa
+from mmaffect.data.mult import read_mult
 from mmaffect.data.normalise import Normaliser
 from mmaffect.data.recipe import Recipe, load_recipe
 from mmaffect.data.report import Report
@@ -34,6 +36,8 @@ __all__ = [
     "load_dataset",
     "load_recipe",
     "load_unlabelled",
+    "read_mmsa",
+    "read_mult",
     "safe_unpickle",
     "stratified_group_split",
     "synthetic_affect",
