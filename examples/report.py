@@ -103,7 +103,7 @@ def _side_by_side(study: Study) -> str:
         rows.append(
             SummaryRow(row.condition, {label: s[number].metrics[study.headline] for label, s in spreads.items()})
         )
-    return render(rows, style="markdown", digits=_digits(study))
+    return render(rows, metrics=list(study.results), style="markdown", digits=_digits(study))
 
 
 def _means(study: Study, label: str) -> list[float]:

@@ -151,6 +151,7 @@ def test_ablations_stand_beside_the_system(toy, capsys):
     out = capsys.readouterr().out
     for label in ("w/o CCE", "w/o CSS", "w/ MSE", "w/ vanilla attention"):
         assert f"## carn {label}" in out
+        assert f"| carn {label} " in out.split("side by side")[1].splitlines()[2]
 
 
 def test_folds_test_every_group_once(toy, capsys):
