@@ -3,6 +3,7 @@
 from mmaffect.data.batch import MultimodalBatch
 from mmaffect.data.collate import collate
 from mmaffect.data.dataset import MultimodalDataset
+from mmaffect.data.gcnet import read_gcnet
 from mmaffect.data.ground_truth import BayesAccuracy, ConditionalMoments, GroundTruth
 from mmaffect.data.load import Splits, load_dataset, load_unlabelled
 from mmaffect.data.mmsa import read_mmsa
@@ -36,6 +37,7 @@ __all__ = [
     "load_dataset",
     "load_recipe",
     "load_unlabelled",
+    "read_gcnet",
     "read_mmsa",
     "read_mult",
     "safe_unpickle",
