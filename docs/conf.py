@@ -12,7 +12,7 @@ author = "The mmaffect developers"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 html_theme = "furo"
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "results"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 suppress_warnings = ["myst.xref_missing", "ref.python"]
 autodoc_member_order = "bysource"
