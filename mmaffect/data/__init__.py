@@ -2,6 +2,7 @@
 
 from mmaffect.data.batch import MultimodalBatch
 from mmaffect.data.collate import collate
+from mmaffect.data.csd import read_csd
 from mmaffect.data.dataset import MultimodalDataset
 from mmaffect.data.gcnet import read_gcnet
 from mmaffect.data.ground_truth import BayesAccuracy, ConditionalMoments, GroundTruth
@@ -37,6 +38,7 @@ __all__ = [
     "load_dataset",
     "load_recipe",
     "load_unlabelled",
+    "read_csd",
     "read_gcnet",
     "read_mmsa",
     "read_mult",
