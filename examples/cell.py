@@ -10,6 +10,7 @@ from torch import nn
 
 from examples.sources import Source
 from examples.systems import system_module
+from mmaffect.ops import InputError
 from mmaffect.training import Evaluation, Protocol, TrainConfig, evaluate_all, fit
 from mmaffect.training.checkpoint import write_json, write_text
 from mmaffect.training.run_directory import plain
@@ -40,9 +41,17 @@ class Candidate:
 
 
 def build(candidate: Candidate, source: Source, seed: int) -> nn.Module:
-    """The system with its initial weights, which the seed decides."""
+    """The system with its initial weights, which the seed decides.
+
+    Raises:
+        InputError: if its config does not fit itself or the data.
+    """
     torch.manual_seed(seed)
-    return system_module(candidate.system).System(candidate.config, source.train.spec)
+    try:
+        system: nn.Module = system_module(candidate.system).System(candidate.config, source.train.spec)
+    except ValueError as error:
+        raise InputError(f"config of {candidate.label}: {error}") from error
+    return system
 
 
 def run_cell(

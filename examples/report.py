@@ -31,11 +31,13 @@ class Study:
     """What was measured.
 
     Args:
+        name: of the recipe.
         spec: of the data.
         conditions: the protocol.
         results: by label of the candidate, one entry a seed: evaluations by condition.
     """
 
+    name: str
     spec: DataSpec
     conditions: Protocol
     results: dict[str, list[dict[str, Evaluation]]]
@@ -71,7 +73,7 @@ def write_report(study: Study, candidates: Sequence[Candidate], source: Source, 
 
     if not PartialState().is_main_process:
         return
-    tables = [f"## {label}\n\n{_table(study, label)}" for label in study.results]
+    tables = [_header(study), *(f"## {label}\n\n{_table(study, label)}" for label in study.results)]
     if len(study.results) > 1:
         tables.append(f"## {study.headline} side by side\n\n{_side_by_side(study)}")
         tables += _significance(study)
@@ -85,6 +87,19 @@ def write_report(study: Study, candidates: Sequence[Candidate], source: Source, 
     write_text(out / "table.md", text)
     write_json(out / "result.json", _as_json(study, candidates, source))
     _figures(study, candidates, source, out)
+
+
+def _header(study: Study) -> str:
+    """What the tables show."""
+    first = next(iter(study.results.values()))
+    counted = [int(evaluation.counted.sum()) for evaluation in first[0].values()]
+    rows = str(counted[0]) if len(set(counted)) == 1 else f"{min(counted)} to {max(counted)}"
+    shares = [column for column in study.columns if column in SHARES]
+    percent = f" {', '.join(shares)} in percent." if shares else ""
+    return (
+        f"# {study.name}, missing: {study.conditions.name}\n\nTest split, {rows} labelled rows counted by condition; "
+        f"mean ± sd over {len(first)} seeds.{percent}"
+    )
 
 
 def _table(study: Study, label: str) -> str:

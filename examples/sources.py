@@ -88,6 +88,12 @@ def load_folds(
     whole = load_source(recipe, data, sequence=sequence, context=context)
     check_choice("--folds", by, whole.train.groups)
     names = {name for part in (whole.train, whole.valid, whole.test) for name in part.groups[by]}
+    if whole.train.spec.sequence == "dialogue" and any("+" in name for name in names):
+        joined = next(name for name in sorted(names) if "+" in name)
+        raise InputError(
+            f"--folds {by}: expected a column that is constant within a dialogue, got {joined!r} in one; "
+            "name another column, or give --sequence single"
+        )
     if len(names) < 3:
         raise InputError(f"--folds: expected at least 3 groups in {by!r} (test, valid, train), got {sorted(names)}")
     ordered = sorted(names, key=lambda name: (int(name), "") if name.isdigit() else (0, name))

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 import torch
 import tyro
 
-from examples.cell import Candidate, run_cell
+from examples.cell import Candidate, build, run_cell
 from examples.command import run_command
 from examples.report import Study, write_report
 from examples.sources import Source, load_folds, load_source
@@ -40,10 +40,11 @@ class Arguments(Generic[C]):
         out: folder for runs, tables and figures.
         data: folder that holds the recipe's files; a synthetic world needs none.
         missing: protocol: which modalities or steps are hidden.
-        rates: missing rates, for random and feature.
-        patterns: available modalities, for fixed, such as audio+text; all patterns by default.
+        rates: missing rates, for random (by default 0, 0.1 ... up to (M - 1)/M of M modalities, at most 0.7) and
+            feature (0, 0.1 ... 0.9); training draws from them too.
+        patterns: available modalities, for fixed, such as audio+text; all by default; training draws from them too.
         seeds: how many, from 0.
-        beside: systems printed beside this one: NAME or NAME,FIELD=VALUE; or none.
+        beside: systems printed beside this one, with a config of their own: NAME or NAME,FIELD=VALUE; or none.
         ablations: train every ablation of the system's paper too.
         folds: leave out one group of this column at a time (session, speaker, subject); predictions are pooled.
         sequence: kind of sequence; the recipe's by default.
@@ -51,8 +52,8 @@ class Arguments(Generic[C]):
         resume: go on with what is in the output folder.
         threads: CPU threads of each process; these systems are small, and more cost more than they bring.
         quiet: show no progress bar.
-        config: the system's.
-        training: the loop's.
+        config: of SYSTEM.
+        training: of SYSTEM and its ablations; those beside it keep their own.
     """
 
     recipe: Path
@@ -201,9 +202,11 @@ def main(arguments: list[str]) -> None:
         raise InputError(f"--missing {options.missing}: {error}") from error
     if not options.resume and options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise InputError(f"--out: {options.out} is not empty; give --resume to go on with it, or name another folder")
-    if not options.quiet and folds[0].source.report:
+    if folds[0].source.report:
         print(folds[0].source.report)
-    study = Study(spec, conditions, {})
+    for candidate in listed:
+        build(candidate, folds[0].source, 0)  # a config that does not fit is found before anything is written
+    study = Study(options.recipe.stem, spec, conditions, {})
     for candidate in listed:
         study.results[candidate.label] = [
             run_seed(candidate, folds, conditions, seed, options) for seed in range(options.seeds)

@@ -101,8 +101,9 @@ def load_unlabelled(
 ) -> MultimodalDataset:
     """Load new data without labels for a fitted system: the recipe's target, split and fold columns are not read.
 
-    A modality whose array the file lacks is missing from every row; where its ``available`` column is lacking, it is
-    there in every row. Groups are normalised by their own statistics. A row without any modality makes no sample.
+    A modality whose array the file lacks is missing from every row; one whose array is there needs its ``available``
+    column too, where the recipe names one. Groups are normalised by their own statistics. A row without any modality
+    makes no sample.
 
     Args:
         recipe: the one the system was fitted with.

@@ -1,6 +1,6 @@
 """The rows of a dataset, as a recipe's columns describe them: everything but target and split."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -53,7 +53,7 @@ def read_rows(file: ArrayFile, recipe: Recipe, kind: SequenceKind, widths: dict[
         recipe: what its arrays mean.
         kind: sequence kind.
         widths: for new data without labels, the width of each modality the system was fitted with: a modality the
-            file lacks is missing from every row, its ``available`` column may be lacking, and folds are not read.
+            file lacks is missing from every row, and folds are not read.
 
     Raises:
         InputError: naming file, key, what was given and what was expected.
@@ -77,8 +77,6 @@ def read_rows(file: ArrayFile, recipe: Recipe, kind: SequenceKind, widths: dict[
         if widths is not None and modality.array not in file:
             modalities[name] = absent_modality(count, widths[name])
             continue
-        if widths is not None and modality.available is not None and modality.available not in file:
-            modality = replace(modality, available=None)
         modalities[name] = read_modality(
             file, name, modality, order=layout.order, shared=kind != "single", nonfinite=recipe.nonfinite
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from mmaffect.ops import check_choice, check_positive
+from mmaffect.ops import InputError, check_choice, check_positive
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def plan(stages: Sequence[Stage], epochs: int | None) -> tuple[Stage, ...]:
         epochs: the wanted total; None keeps the stages as they are.
 
     Raises:
-        ValueError: if there is no stage, two share a name, or there are fewer epochs than stages.
+        ValueError: if there is no stage or two share a name; (``InputError``) if there are fewer epochs than stages.
 
     Example:
         >>> [s.epochs for s in plan([Stage("alone", 30), Stage("together", 70)], 5)]
@@ -144,7 +144,7 @@ def plan(stages: Sequence[Stage], epochs: int | None) -> tuple[Stage, ...]:
     if epochs is None:
         return tuple(stages)
     if epochs < len(stages):
-        raise ValueError(f"epochs: expected at least one for each of the {len(stages)} stages, got {epochs}")
+        raise InputError(f"epochs: expected at least one for each of the {len(stages)} stages, got {epochs}")
     total = sum(s.epochs for s in stages)
     # One epoch each; the rest by cumulative rounding, so that the sum is exact.
     rest, done, before, planned = epochs - len(stages), 0, 0, []

@@ -305,9 +305,14 @@ def test_new_data_may_lack_modalities_but_not_all(toy):
     assert batch.present.tolist() == [[False, True]] * 6
     assert batch.inputs["text"].shape[-1] == 4
     toy.arrays["words"] = toy.arrays.pop("sound").repeat(2, 1)
-    del toy.arrays["has_text"]
+    toy.arrays["has_text"] = np.ones_like(toy.arrays["has_text"])
     toy.save()
     assert load_unlabelled(*args).batch().present.tolist() == [[True, False]] * 6
+    told = toy.arrays.pop("has_text")
+    toy.save()  # where text is absent would be read as there
+    with pytest.raises(InputError, match=r"toy\.npz: modalities\.text\.available = 'has_text': no such array"):
+        load_unlabelled(*args)
+    toy.arrays["has_text"] = told
     del toy.arrays["words"]
     toy.save()
     with pytest.raises(InputError, match=r"toy\.npz: modalities: expected at least one of the arrays 'words', 'sound'"):

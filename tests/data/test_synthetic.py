@@ -98,11 +98,9 @@ def test_class_shares_are_those_asked_for(shares: tuple[float, ...]) -> None:
 
 def test_dialogues() -> None:
     data = small(lengths=(3, 5))
-    assert (
-        data.spec
-        == data.train.spec
-        == DataSpec(TWO, "class", ("class_0", "class_1", "class_2", "class_3"), "dialogue", speakers=2, confounders=3)
-    )
+    classes, shares = ("class_0", "class_1", "class_2", "class_3"), (0.4, 0.3, 0.2, 0.1)
+    wanted = DataSpec(TWO, "class", classes, "dialogue", speakers=2, confounders=3, class_shares=shares)
+    assert data.spec == data.train.spec == wanted
     assert [len(d) for d in (data.train, data.valid, data.test)] == [20, 5, 5]
     batch = data.train.batch()
     assert batch.steps is not None

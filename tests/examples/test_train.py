@@ -253,6 +253,17 @@ MISTAKES = {
     "unknown floor": (lambda toy: None, ["carn", "--beside", "gruu"], "system: 'gruu' is unknown; did you mean 'gru'"),
     "bad floor": (lambda toy: None, ["carn", "--beside", "gru,hidden"], "--beside: expected NAME or NAME,FIELD=VALUE"),
     "no seeds": (lambda toy: None, ["carn", "--seeds", "0"], "--seeds: expected at least 1, got 0"),
+    "config that does not fit": (
+        lambda toy: None,
+        ["carn", "--config.hidden", "18"],
+        "config of carn: dim: .*heads = 4",
+    ),
+    "too few epochs": (lambda toy: None, ["carn", "--training.epochs", "1"], "epochs: .* each of the 2 stages, got 1"),
+    "speakers as folds": (
+        lambda toy: (toy / "toy.toml").write_text(RECIPE.replace('fold = ["part"]', 'fold = ["who"]')),
+        ["carn", "--folds", "who"],
+        "--folds who: expected a column that is constant within a dialogue",
+    ),
     "no ablations": (lambda toy: None, ["gru", "--ablations"], "--ablations: gru has none"),
     "bad monitor": (lambda toy: None, ["carn", "--training.monitor", "UAR"], "monitor: 'UAR' is unknown"),
 }
