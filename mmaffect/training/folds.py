@@ -38,8 +38,10 @@ def leave_one_group_out(dataset: MultimodalDataset, by: str, *, valid_groups: in
         InputError: (a ValueError) if there is no such grouping, or too few groups to leave one for training.
 
     Example:
-        for fold in leave_one_group_out(dataset, "session"):
-            train, valid, test = (dataset.subset(rows) for rows in fold[1:])
+        ::
+
+            for fold in leave_one_group_out(dataset, "session"):
+                train, valid, test = (dataset.subset(rows) for rows in fold[1:])
     """
     check_choice("by", by, dataset.groups)
     column = dataset.groups[by]
