@@ -41,7 +41,7 @@ class Arguments(Generic[C]):
         data: folder that holds the recipe's files; a synthetic world needs none.
         missing: protocol: which modalities or steps are hidden.
         rates: missing rates, for random (by default 0, 0.1 ... up to (M - 1)/M of M modalities, at most 0.7) and
-            feature (0, 0.1 ... 0.9); training draws from them too.
+            feature (0, 0.1 ... 0.9). Training draws from them too in random; in feature it draws a rate in [0, 1].
         patterns: available modalities, for fixed, such as audio+text; all by default; training draws from them too.
         seeds: how many, from 0.
         beside: systems printed beside this one, with a config of their own: NAME or NAME,FIELD=VALUE; or none.
