@@ -1,5 +1,6 @@
 """How steps look at steps."""
 
+from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.causal_entmax import AttentionOutput, CausalEntmaxAttention
 from mmaffect.attention.positions import distance_bias, sinusoidal_positions
 from mmaffect.attention.transformer import TransformerEncoder
@@ -9,8 +10,11 @@ __all__ = [
     "AttentionOutput",
     "CausalEntmaxAttention",
     "TransformerEncoder",
+    "attend",
     "attention_mask",
     "attention_weights",
     "distance_bias",
+    "merge_heads",
     "sinusoidal_positions",
+    "split_heads",
 ]

@@ -2,10 +2,9 @@
 
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.positions import distance_bias, sinusoidal_positions
 from mmaffect.attention.weights import attention_mask
 from mmaffect.ops import check_choice, check_positive, check_shape, keep, sources_and_queries
@@ -41,20 +40,10 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, allowed: Tensor, bias: Tensor | None = None) -> Tensor:
         """One block; a query with no source gets nothing from the attention branch."""
-        query, key, value = (
-            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for part in self.project(self.attention_norm(x)).chunk(3, dim=-1)
-        )
-        # A row without a source attends to everything and is zeroed afterwards: softmax of nothing is NaN.
-        some = allowed.any(-1, keepdim=True)
-        mask = (allowed | ~some).unsqueeze(1)
-        if bias is not None:
-            mask = torch.where(mask, bias.to(x.dtype), torch.full((), -torch.inf, dtype=x.dtype, device=x.device))
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=self.rate if self.training else 0.0
-        )
-        mixed = keep(mixed.transpose(1, 2).flatten(2), some.squeeze(-1))
-        x = x + self.dropout(self.out(mixed))
+        parts = self.project(self.attention_norm(x)).chunk(3, dim=-1)
+        query, key, value = (split_heads(part, self.heads) for part in parts)
+        mixed = attend(query, key, value, allowed, bias=bias, dropout=self.rate, training=self.training)
+        x = x + self.dropout(self.out(merge_heads(mixed)))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
