@@ -1,5 +1,23 @@
 """Which step, and which modality, drives which."""
 
+from mmaffect.causal.backdoor import BackdoorHead, backdoor_adjust, class_frequencies
+from mmaffect.causal.counterfactual import choose_tau, counterfactual_difference
+from mmaffect.causal.counterfactual_tokens import mask_tokens, telling_tokens, token_class_counts
 from mmaffect.causal.granger import GrangerLoss, granger_context, granger_info_nce
+from mmaffect.causal.prototypes import PrototypeHead, class_prototypes
 
-__all__ = ["GrangerLoss", "granger_context", "granger_info_nce"]
+__all__ = [
+    "BackdoorHead",
+    "GrangerLoss",
+    "PrototypeHead",
+    "backdoor_adjust",
+    "choose_tau",
+    "class_frequencies",
+    "class_prototypes",
+    "counterfactual_difference",
+    "granger_context",
+    "granger_info_nce",
+    "mask_tokens",
+    "telling_tokens",
+    "token_class_counts",
+]
