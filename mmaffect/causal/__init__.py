@@ -5,11 +5,13 @@ from mmaffect.causal.counterfactual import choose_tau, counterfactual_difference
 from mmaffect.causal.counterfactual_tokens import mask_tokens, telling_tokens, token_class_counts
 from mmaffect.causal.granger import GrangerLoss, granger_context, granger_info_nce
 from mmaffect.causal.prototypes import PrototypeHead, class_prototypes
+from mmaffect.ops import acyclicity
 
 __all__ = [
     "BackdoorHead",
     "GrangerLoss",
     "PrototypeHead",
+    "acyclicity",
     "backdoor_adjust",
     "choose_tau",
     "class_frequencies",

@@ -1,5 +1,6 @@
 """The ground floor: pure functions that every room may use."""
 
+from mmaffect.ops.acyclicity import acyclicity
 from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
 from mmaffect.ops.contrastive import info_nce_rows
 from mmaffect.ops.masks import (
@@ -16,6 +17,7 @@ from mmaffect.ops.sparse_softmax import entmax15, masked_softmax
 
 __all__ = [
     "InputError",
+    "acyclicity",
     "at_least_float32",
     "check_choice",
     "check_positive",
