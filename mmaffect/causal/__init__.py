@@ -3,12 +3,15 @@
 from mmaffect.causal.backdoor import BackdoorHead, backdoor_adjust, class_frequencies
 from mmaffect.causal.counterfactual import choose_tau, counterfactual_difference
 from mmaffect.causal.counterfactual_tokens import mask_tokens, telling_tokens, token_class_counts
+from mmaffect.causal.dag_gate import DAGGate, GateOutput, gumbel_sigmoid
 from mmaffect.causal.granger import GrangerLoss, granger_context, granger_info_nce
 from mmaffect.causal.prototypes import PrototypeHead, class_prototypes
 from mmaffect.ops import acyclicity
 
 __all__ = [
     "BackdoorHead",
+    "DAGGate",
+    "GateOutput",
     "GrangerLoss",
     "PrototypeHead",
     "acyclicity",
@@ -19,6 +22,7 @@ __all__ = [
     "counterfactual_difference",
     "granger_context",
     "granger_info_nce",
+    "gumbel_sigmoid",
     "mask_tokens",
     "telling_tokens",
     "token_class_counts",

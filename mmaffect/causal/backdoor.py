@@ -117,8 +117,8 @@ class BackdoorHead(nn.Module):
         >>> head = BackdoorHead(8, 3, prior=[0.5, 0.3, 0.2])
         >>> h, c, y = torch.randn(4, 8), torch.tensor([0, 2, 1, -100]), torch.tensor([2, 0, 1, 1])
         >>> loss = nn.functional.nll_loss(head(h, c), y)  # trains P(y | x, c)
-        >>> head(h).exp().sum(-1)  # estimates P(y | do(x))
-        tensor([1.0000, 1.0000, 1.0000, 1.0000], grad_fn=<SumBackward1>)
+        >>> head(h).shape  # estimates log P(y | do(x))
+        torch.Size([4, 3])
     """
 
     log_prior: Tensor

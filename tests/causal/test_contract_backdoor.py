@@ -38,8 +38,7 @@ def test_backdoor_head_where_some_strata_are_unknown():
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"learn_prior": True}])
-@pytest.mark.parametrize("uniform", [False, True])
+@pytest.mark.parametrize(("options", "uniform"), [({}, True), ({"learn_prior": True}, False)])
 def test_prototype_head(options, uniform):
     prototypes = {"a": normal(4, 6), "b": normal(4, 3)}
     check_all(
