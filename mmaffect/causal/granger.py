@@ -63,7 +63,7 @@ def granger_info_nce(
         reduction: ``"mean"`` over valid steps (zero where there is none), ``"sum"`` or ``"none"``.
 
     Shape:
-        ``prediction (B, T, D)``, ``target (B, T, D)``, ``valid (B, T)`` → scalar, or ``(B, T)``.
+        ``prediction (B, T, D)``, ``target (B, T, D)``, ``valid (B, T)`` → scalar, or ``(B, T)``; float32 at least.
 
     Raises:
         ValueError: on other shapes, a temperature that is not positive, or an unknown reduction.
@@ -78,9 +78,8 @@ def granger_info_nce(
     check_shape("target", target, "B T D", **dict(zip("BTD", prediction.shape, strict=True)))
     check_shape("valid", valid, "B T", B=prediction.shape[0], T=prediction.shape[1])
     check_choice("reduction", reduction, ("mean", "sum", "none"))
-    rows = info_nce_rows(
-        prediction.flatten(0, 1), target.detach().flatten(0, 1), valid.flatten(), temperature=temperature
-    ).view_as(valid)
+    p, g = (at_least_float32(side).flatten(0, 1) for side in (prediction, target.detach()))
+    rows = info_nce_rows(p, g, valid.flatten(), temperature=temperature).view_as(valid)
     if reduction == "none":
         return rows
     return rows.sum() if reduction == "sum" else rows.sum() / valid.sum().clamp(min=1)
@@ -92,6 +91,10 @@ class GrangerLoss(nn.Module):
     The context of a step is mapped by ``F``, a two-layer perceptron, to predict the step's raw features.
     The paper's target projection ``G`` is detached and would never train, so it is the identity here. For
     the contrast both sides are scaled to unit length: otherwise the temperature would depend on the width.
+
+    Causality in Granger's sense wants parents from the strict past, such as the weights of
+    :class:`~mmaffect.attention.CausalEntmaxAttention` with ``include_self=False``; the first step then has none and is
+    left out. With the paper's own weights a step is its own parent too, and may read its answer.
 
     Args:
         dim: width of the raw features.
@@ -124,13 +127,13 @@ class GrangerLoss(nn.Module):
         super().__init__()
         check_choice("kind", kind, ("info_nce", "mse"))
         check_positive(dim=dim, temperature=temperature)
-        self.kind, self.temperature = kind, temperature
+        self.dim, self.kind, self.temperature = dim, kind, temperature
         hidden = hidden or dim
         self.predict = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
-        return f"kind={self.kind!r}, temperature={self.temperature}"
+        return f"{self.dim}, kind={self.kind!r}, temperature={self.temperature}"
 
     def forward(self, x: Tensor, parents: Tensor, mask: Tensor) -> Tensor:
         """Mean over the steps that are there and have a parent; zero where there is none.
@@ -139,7 +142,11 @@ class GrangerLoss(nn.Module):
             x: raw features.
             parents: attention weights over the allowed parents, query by source.
             mask: True = the modality is really there.
+
+        Raises:
+            ValueError: on another shape.
         """
+        check_shape("x", x, "B T D", D=self.dim)
         context, valid = granger_context(x, parents, mask)
         prediction, target = at_least_float32(self.predict(context)), at_least_float32(keep(x, mask)).detach()
         if self.kind == "mse":

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmaffect.causal import GrangerLoss
+from mmaffect.causal import GrangerLoss, granger_context
 from mmaffect.testing import Case, check_all
 
 MASK = torch.tensor([[True] * 5, [True, True, True, False, False], [True, False, True, True, False]])
@@ -23,5 +23,21 @@ def test_granger_loss(kind):
                 "batch_mates": "a contrast over the batch depends on the batch, as eq. 17 has it",
                 "gradients": "the target is detached on purpose; its gradient is tested by hand",
             },
+        )
+    )
+
+
+def test_granger_context():
+    generator = torch.Generator().manual_seed(0)
+    check_all(
+        Case(
+            build=lambda: granger_context,
+            inputs={
+                "x": torch.randn(3, 5, 4, generator=generator),
+                "parents": torch.rand(3, 2, 5, 5, generator=generator).tril(-1),
+                "mask": MASK,
+            },
+            masks={"x": "mask"},
+            along={"parents": ("mask", (2, 3))},
         )
     )

@@ -60,6 +60,11 @@ def test_raw_counts_measure_class_sizes_and_shares_do_not():
     assert telling_tokens(even / torch.tensor([552, 679])).tolist() == [1]
 
 
+def test_of_equally_frequent_tokens_the_smaller_ids_come_first():
+    counts = torch.tensor([[3, 1]]).repeat(20_000, 1)
+    assert telling_tokens(counts, top=7).tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
 def test_a_sequence_keeps_special_and_telling_tokens():
     ids = torch.tensor([[101, 7, 8, 100, 102, 0], [101, 9, 102, 7, 0, 0]])
     mask = torch.tensor([[True] * 5 + [False], [True] * 3 + [False] * 3])
