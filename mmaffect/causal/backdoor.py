@@ -17,7 +17,7 @@ def backdoor_adjust(log_prob: Tensor, log_prior: Tensor) -> Tensor:
     only where c blocks every back-door path from x to y and each value of c has some chance at each x.
 
     Args:
-        log_prob: log P(y | x, c).
+        log_prob: log P(y | x, c), finite.
         log_prior: log P(c); -inf leaves a value out.
 
     Shape:

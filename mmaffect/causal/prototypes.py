@@ -148,7 +148,7 @@ class PrototypeHead(nn.Module):
         encoded = torch.cat([encoder() for encoder in self.encoders.values()], dim=-1)
         constant = torch.einsum("ke,kce->kc", encoded, self.weight[:, :, self.dim :]) + self.bias
         own = nn.functional.linear(hidden, self.weight[:, :, : self.dim].flatten(0, 1))
-        own = own.view(*hidden.shape[:-1], self.classes, self.classes)
+        own = own.reshape(*hidden.shape[:-1], self.classes, self.classes)
         logits = at_least_float32(own) + at_least_float32(constant)
         log_prior = self.log_prior
         if uniform:
