@@ -2,6 +2,7 @@
 
 from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.causal_entmax import AttentionOutput, CausalEntmaxAttention
+from mmaffect.attention.cross_modal import CrossModalEncoder
 from mmaffect.attention.positions import distance_bias, sinusoidal_positions
 from mmaffect.attention.transformer import TransformerEncoder
 from mmaffect.attention.weights import attention_mask, attention_weights
@@ -9,6 +10,7 @@ from mmaffect.attention.weights import attention_mask, attention_weights
 __all__ = [
     "AttentionOutput",
     "CausalEntmaxAttention",
+    "CrossModalEncoder",
     "TransformerEncoder",
     "attend",
     "attention_mask",

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmaffect.ops import at_least_float32, keep
+from mmaffect.ops import dropout as drop
 
 # Up to this many steps the fused kernel is the slower one on CPU (benchmarks/multihead.py).
 SHORT = 64
@@ -52,7 +53,7 @@ def attend(
         value: like ``key``.
         allowed: bool, query by source; all pairs by default.
         bias: added to the scaled scores.
-        dropout: share of the weights dropped.
+        dropout: share of the weights dropped; see :func:`mmaffect.ops.dropout`.
         training: False turns dropout off.
 
     Shape:
@@ -89,7 +90,7 @@ def _written_out(
         # Added rather than selected: one number a pair serves all heads, and the backward pass skips it.
         scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
-    return F.dropout(weights, dropout) @ value
+    return drop(weights, dropout) @ value
 
 
 def _fused(

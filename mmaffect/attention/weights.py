@@ -3,23 +3,29 @@
 import torch
 from torch import Tensor
 
-from mmaffect.ops import entmax15, masked_softmax
+from mmaffect.ops import entmax, masked_softmax
 
 
 def attention_mask(
-    sources: Tensor, queries: Tensor | None = None, *, causal: bool = False, include_self: bool = True
+    sources: Tensor,
+    queries: Tensor | None = None,
+    *,
+    causal: bool = False,
+    include_self: bool = True,
+    offset: int = 0,
 ) -> Tensor:
     """Pairs (query, source) that may exchange information.
 
     Args:
         sources: bool, True = the step may be attended to.
         queries: bool, True = the step asks; by default the steps that are sources.
-        causal: only steps that are not in the future, ``j ≤ i`` (CARN eq. 2).
+        causal: only steps that are not in the future, ``j ≤ i + offset`` (CARN eq. 2).
         include_self: whether a step may attend to itself; with ``causal`` and not ``include_self`` only
             the strict past ``j < i`` is left, as Granger causality asks.
+        offset: steps by which a query's present lies ahead, for sequences of different lengths.
 
     Shape:
-        ``sources (B, T)``, ``queries (B, T)`` → ``(B, T, T)``, query by source.
+        ``sources (B, S)``, ``queries (B, T)`` → ``(B, T, S)``, query by source.
 
     Example:
         >>> attention_mask(torch.ones(1, 3, dtype=torch.bool), causal=True, include_self=False).int().tolist()
@@ -27,11 +33,12 @@ def attention_mask(
     """
     queries = sources if queries is None else queries
     allowed = queries.unsqueeze(2) & sources.unsqueeze(1)
-    step = torch.arange(sources.shape[1], device=sources.device)
+    source = torch.arange(sources.shape[1], device=sources.device)
+    query = torch.arange(queries.shape[1], device=sources.device).unsqueeze(1)
     if causal:
-        allowed = allowed & (step.unsqueeze(0) <= step.unsqueeze(1))
+        allowed = allowed & (source <= query + offset)
     if not include_self:
-        allowed = allowed & (step.unsqueeze(0) != step.unsqueeze(1))
+        allowed = allowed & (source != query)
     return allowed
 
 
@@ -51,5 +58,7 @@ def attention_weights(scores: Tensor, mask: Tensor, alpha: float) -> Tensor:
         >>> attention_weights(scores, torch.tensor([[[True, True]]]), 1.5).flatten().tolist()
         [0.0, 1.0]
     """
-    normalise = masked_softmax if alpha == 1 else entmax15
-    return normalise(scores, mask.unsqueeze(1))
+    mask = mask.unsqueeze(1)
+    if isinstance(alpha, float | int) and alpha == 1:
+        return masked_softmax(scores, mask)
+    return entmax(scores, mask, alpha=alpha)

@@ -3,6 +3,7 @@
 from mmaffect.ops.acyclicity import acyclicity
 from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
 from mmaffect.ops.contrastive import info_nce_rows
+from mmaffect.ops.dropout import dropout
 from mmaffect.ops.masks import (
     at_least_float32,
     keep,
@@ -22,6 +23,7 @@ __all__ = [
     "check_choice",
     "check_positive",
     "check_shape",
+    "dropout",
     "entmax15",
     "info_nce_rows",
     "keep",

@@ -23,6 +23,17 @@ def test_mask_equals_its_definition(seed, causal, include_self, with_queries):
                 assert bool(allowed[b, i, j]) == bool(wanted)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 4), st.booleans())
+def test_mask_of_two_sequences_equals_its_definition(steps, sources, offset, include_self):
+    asked, asks = torch.ones(1, sources, dtype=torch.bool), torch.ones(1, steps, dtype=torch.bool)
+    allowed = attention_mask(asked, asks, causal=True, include_self=include_self, offset=offset)
+    assert allowed.shape == (1, steps, sources)
+    for i in range(steps):
+        for j in range(sources):
+            assert bool(allowed[0, i, j]) == (j <= i + offset and (include_self or i != j))
+
+
 @pytest.mark.parametrize("alpha", [1, 1.5])
 def test_rows_sum_to_one_or_to_zero(alpha):
     scores = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,158 @@
+"""What does a training step of a cross-modal encoder cost? Ours against the attention that the field writes by hand.
+
+    python benchmarks/multihead.py [--threads 2] [--compile] [--out benchmarks/results/multihead.json]
+
+The peer computes as MulT's published code does, which took it from fairseq: time first, one projection for queries,
+keys and values, heads folded into the batch, a float mask of -inf, softmax and dropout written out, keys and values
+embedded apart. Both hold the same weights and their outputs are compared before anything is timed. Shapes and dropout
+are those of MulT's configurations. Candidates are timed in turn, round by round, and only ratios of one run mean
+anything.
+"""
+
+import argparse
+import json
+import math
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.benchmark import Measurement, Timer
+
+from mmaffect.attention import CrossModalEncoder, sinusoidal_positions
+
+# Name, batch, steps, width, heads, layers, attention dropout, residual and feed-forward dropout, embedding dropout
+SHAPES = (
+    ("MulT d=50", 32, 50, 50, 10, 4, 0.3, 0.2, 0.2),
+    ("MulT d=30", 32, 50, 30, 6, 4, 0.1, 0.1, 0.25),
+    ("d=32", 32, 50, 32, 4, 4, 0.1, 0.1, 0.25),
+    ("d=32, 375 frames", 32, 375, 32, 4, 4, 0.1, 0.1, 0.25),
+)
+
+
+class HandWritten(nn.Module):
+    """The directed stack as the field writes it: ``(T, B, D)`` and one -inf mask for the whole batch."""
+
+    def __init__(self, ours: CrossModalEncoder, heads: int, rates: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.heads, (self.attention_rate, self.rate, self.embedding_rate) = heads, rates
+        self.dim = ours.dim
+        self.layers = nn.ModuleList()
+        for layer in ours.layers:
+            parts = nn.ModuleDict({"project": nn.Linear(self.dim, 3 * self.dim)})
+            for name in ("attention_norm", "out", "feed_forward_norm", "expand", "contract"):
+                module = getattr(layer, name)
+                copy = nn.LayerNorm(self.dim) if "norm" in name else nn.Linear(module.in_features, module.out_features)
+                copy.load_state_dict(module.state_dict())
+                parts[name] = copy
+            with torch.no_grad():
+                parts["project"].weight.copy_(torch.cat([layer.query.weight, layer.key_value.weight]))
+                parts["project"].bias.copy_(torch.cat([layer.query.bias, layer.key_value.bias]))
+            self.layers.append(parts)
+        self.norm = nn.LayerNorm(self.dim)
+        self.norm.load_state_dict(ours.norm.state_dict())
+
+    def embed(self, x: Tensor) -> Tensor:
+        x = math.sqrt(self.dim) * x + sinusoidal_positions(x.shape[0], self.dim).unsqueeze(1)
+        return F.dropout(x, self.embedding_rate, self.training)
+
+    def attention(self, layer: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        steps, batch, width = query.shape
+        weight, bias = layer["project"].weight, layer["project"].bias
+        q, k, v = (
+            F.linear(x, weight[n * width : (n + 1) * width], bias[n * width : (n + 1) * width])
+            for n, x in enumerate((query, key, value))
+        )
+        q = q * (width // self.heads) ** -0.5
+        q, k, v = (
+            x.contiguous().view(x.shape[0], batch * self.heads, width // self.heads).transpose(0, 1) for x in (q, k, v)
+        )
+        scores = torch.bmm(q, k.transpose(1, 2))
+        future = torch.full(scores.shape[1:], -torch.inf).triu(1 + abs(k.shape[1] - steps))
+        scores = scores + future.unsqueeze(0)
+        weights = F.softmax(scores.float(), dim=-1).type_as(scores)
+        weights = F.dropout(weights, self.attention_rate, self.training)
+        mixed = torch.bmm(weights, v).transpose(0, 1).contiguous().view(steps, batch, width)
+        # The published code returns the mean over heads too, and throws it away.
+        return layer["out"](mixed), weights.view(batch, self.heads, steps, k.shape[1]).sum(1) / self.heads
+
+    def forward(self, target: Tensor, source: Tensor) -> Tensor:
+        x, key, value = self.embed(target), self.embed(source), self.embed(source)
+        for layer in self.layers:
+            norm = layer["attention_norm"]
+            mixed, _ = self.attention(layer, norm(x), norm(key), norm(value))
+            x = x + F.dropout(mixed, self.rate, self.training)
+            hidden = F.relu(layer["expand"](layer["feed_forward_norm"](x)))
+            hidden = layer["contract"](F.dropout(hidden, self.rate, self.training))
+            x = x + F.dropout(hidden, self.rate, self.training)
+        return self.norm(x)
+
+
+def step(model: Callable[..., Tensor], inputs: tuple[Tensor, ...], weight: Tensor) -> None:
+    """Forward and backward, down to the inputs."""
+    for leaf in inputs:
+        leaf.grad = None
+    (model(*inputs) * weight).sum().backward()
+
+
+def main() -> None:
+    """Compare the outputs, then time every candidate on every shape and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--compile", action="store_true", help="also compiled by inductor (needs a C++ compiler)")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    rows = []
+    for name, batch, steps, dim, heads, layers, *rates in SHAPES:
+        attention_rate, rate, embedding_rate = rates
+        build = {"attention_dropout": attention_rate, "dropout": rate, "embedding_dropout": embedding_rate}
+        ours = CrossModalEncoder(dim, layers, heads, causal=True, **build)
+        without = CrossModalEncoder(dim, layers, heads, causal=True)
+        theirs = HandWritten(ours, heads, (attention_rate, rate, embedding_rate))
+        target, source = (torch.randn(batch, steps, dim, requires_grad=True) for _ in range(2))
+        batch_first = (target, source)
+        time_first = tuple(x.detach().transpose(0, 1).contiguous().requires_grad_() for x in (target, source))
+        with torch.no_grad():
+            difference = (ours.eval()(*batch_first) - theirs.eval()(*time_first).transpose(0, 1)).abs().max().item()
+        print(f"\n{name}: B={batch}, T={steps}, {heads} heads, {layers} layers, {options.threads} threads")
+        print(f"  largest difference of the outputs without dropout: {difference:.1e}")
+        weight = torch.randn(batch, steps, dim)
+        candidates: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]] = {
+            "hand-written": (theirs.train(), time_first, weight.transpose(0, 1).contiguous()),
+            "mmaffect": (ours.train(), batch_first, weight),
+            "mmaffect, no dropout": (without.train(), batch_first, weight),
+        }
+        if options.compile:
+            candidates["mmaffect, compiled"] = (torch.compile(ours, fullgraph=True), batch_first, weight)
+        timers = {
+            label: Timer("step(f, x, w)", globals={"step": step, "f": f, "x": x, "w": w}, num_threads=options.threads)
+            for label, (f, x, w) in candidates.items()
+        }
+        for timer in timers.values():
+            timer.timeit(2)  # warm-up
+        found: dict[str, list[Measurement]] = {label: [] for label in timers}
+        for _ in range(options.rounds):
+            for label, timer in timers.items():
+                found[label].append(timer.timeit(2))
+        merged = {label: Measurement.merge(runs)[0] for label, runs in found.items()}
+        peer = merged["hand-written"].median
+        for label, measured in merged.items():
+            against = f"{measured.median / peer:5.2f} x hand-written"
+            print(f"  {label:24s} {1e3 * measured.median:8.2f} ms ± {1e3 * measured.iqr:6.2f}   {against}")
+            rows.append(
+                {"shape": name, "candidate": label, "median_s": measured.median, "iqr_s": measured.iqr}
+                | {"difference": difference}
+            )
+    if options.out:
+        versions = {"torch": torch.__version__, "machine": platform.machine()}
+        record = {"versions": versions, "threads": options.threads, "rounds": options.rounds, "rows": rows}
+        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
