@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.benchmark import Measurement, Timer
 
-from mmaffect.ops import entmax15, masked_softmax
+from mmaffect.ops import entmax, masked_softmax
 
 SHAPES = ((32, 8, 64, 64), (32, 8, 256, 256))
 
@@ -27,11 +27,11 @@ def candidates(mask: Tensor, compiled: bool) -> dict[str, Callable[[Tensor], Ten
     """What is compared; the package is given -inf where the mask is False, as its users do."""
     chosen: dict[str, Callable[[Tensor], Tensor]] = {
         "softmax": lambda s: masked_softmax(s, mask),
-        "mmaffect entmax15": lambda s: entmax15(s, mask),
+        "mmaffect entmax15": lambda s: entmax(s, mask),
         "entmax package": lambda s: entmax.entmax15(s.masked_fill(~mask, -torch.inf), dim=-1),
     }
     if compiled:
-        whole = torch.compile(entmax15, fullgraph=True)
+        whole = torch.compile(entmax, fullgraph=True)
         chosen["mmaffect entmax15, compiled"] = lambda s: whole(s, mask)
     return chosen
 

@@ -4,6 +4,7 @@ from mmaffect.ops.acyclicity import acyclicity
 from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
 from mmaffect.ops.contrastive import info_nce_rows
 from mmaffect.ops.dropout import dropout
+from mmaffect.ops.entmax import entmax
 from mmaffect.ops.masks import (
     at_least_float32,
     keep,
@@ -14,7 +15,7 @@ from mmaffect.ops.masks import (
     reverse_steps,
     sources_and_queries,
 )
-from mmaffect.ops.sparse_softmax import entmax15, masked_softmax
+from mmaffect.ops.softmax import masked_softmax
 
 __all__ = [
     "InputError",
@@ -24,7 +25,7 @@ __all__ = [
     "check_positive",
     "check_shape",
     "dropout",
-    "entmax15",
+    "entmax",
     "info_nce_rows",
     "keep",
     "last_step",
