@@ -13,7 +13,7 @@ from mmaffect.ops import check_choice, check_positive, check_shape, dropout, kee
 
 
 class CrossModalLayer(nn.Module):
-    """Pre-norm block in which one sequence attends to another (Tsai et al., 2019, eq. 5).
+    """Pre-norm block in which one sequence attends to another (Tsai et al., 2019, section 3.2).
 
     One LayerNorm serves both sequences, as in the published code.
 
