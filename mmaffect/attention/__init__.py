@@ -3,6 +3,8 @@
 from mmaffect.attention.aligner import AlignerOutput, WordAligner
 from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.causal_entmax import AttentionOutput, CausalEntmaxAttention
+from mmaffect.attention.composite import CompositeAttention, CompositeOutput, subset_attention, subsets_of
+from mmaffect.attention.composite_encoder import CompositeEncoder
 from mmaffect.attention.cross_modal import CrossModalEncoder
 from mmaffect.attention.guided_cross_modal import GuidedCrossModalEncoder
 from mmaffect.attention.pool import AttentionPool, PoolOutput
@@ -15,6 +17,9 @@ __all__ = [
     "AttentionOutput",
     "AttentionPool",
     "CausalEntmaxAttention",
+    "CompositeAttention",
+    "CompositeEncoder",
+    "CompositeOutput",
     "CrossModalEncoder",
     "GuidedCrossModalEncoder",
     "PoolOutput",
@@ -27,4 +32,6 @@ __all__ = [
     "merge_heads",
     "sinusoidal_positions",
     "split_heads",
+    "subset_attention",
+    "subsets_of",
 ]
