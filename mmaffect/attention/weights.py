@@ -42,13 +42,13 @@ def attention_mask(
     return allowed
 
 
-def attention_weights(scores: Tensor, mask: Tensor, alpha: float) -> Tensor:
-    """Normalise scores over the sources: softmax for ``alpha=1``, exactly sparse for ``alpha=1.5``.
+def attention_weights(scores: Tensor, mask: Tensor, alpha: float | Tensor) -> Tensor:
+    """Normalise scores over the sources: softmax for ``alpha=1``, exactly sparse above.
 
     Args:
         scores: finite where ``mask`` is True.
         mask: bool; a query with no source gets zeros, with zero gradient.
-        alpha: 1 or 1.5.
+        alpha: 1, a number above, or a tensor ``(H, 1, 1)`` in (1, 2]: see :func:`mmaffect.ops.entmax`.
 
     Shape:
         ``scores (B, H, T, S)``, ``mask (B, T, S)`` → ``(B, H, T, S)``.
@@ -59,6 +59,6 @@ def attention_weights(scores: Tensor, mask: Tensor, alpha: float) -> Tensor:
         [0.0, 1.0]
     """
     mask = mask.unsqueeze(1)
-    if isinstance(alpha, float | int) and alpha == 1:
+    if not isinstance(alpha, Tensor) and alpha == 1:
         return masked_softmax(scores, mask)
     return entmax(scores, mask, alpha=alpha)

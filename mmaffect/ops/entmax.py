@@ -65,7 +65,8 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor 
         raise ValueError(f"alpha: expected a number above 1, got {alpha}")
     exact = at_least_float32(scores)
     q = 1 / (alpha.to(exact.dtype) - 1) if isinstance(alpha, Tensor) else 1 / (alpha - 1)
-    return _Entmax.apply(exact, mask, q).to(scores.dtype)
+    weights: Tensor = _Entmax.apply(exact, mask, q)  # type: ignore[no-untyped-call]
+    return weights.to(scores.dtype)
 
 
 class _Entmax(Function):
@@ -99,7 +100,7 @@ class _Entmax(Function):
         if learned:
             towards_scores, mean = _pull_back(weights, gradient, learned[0])
             # At fixed scores: dp/dq = h − r Σh / Σr with h = p (log p / q − 1).
-            change = torch.xlogy(weights, weights) / learned[0] - weights
+            change = weights * (weights.clamp(min=_TINY).log() / learned[0] - 1)
             return towards_scores, None, (change * (gradient - mean)).sum_to_size(learned[0].shape)
         if torch.is_grad_enabled():
             return _pull_back(weights, gradient, ctx.q)[0], None, None
@@ -125,10 +126,13 @@ def _newton_(rows: Tensor, q: float | Tensor) -> None:
             step = q * (norm - 1) * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
         # τ only climbs, so what has left the support stays out; a step back could only come from rounding.
         gap.sub_(step.relu()).relu_()
+    # Dividing by the norm again, not by q, takes out what rounding has left of it.
     if quadratic:
-        gap.mul_(0.5).mul_(gap)
+        gap.div_(torch.linalg.vector_norm(gap, dim=-1, keepdim=True).clamp(min=1))
+        gap.mul_(gap)
     else:
-        gap.copy_(_power(gap / q, q))
+        weights = _power(gap / q, q)
+        gap.copy_(weights / weights.sum(-1, keepdim=True).clamp(min=0.5))
 
 
 def _newton_steps(size: int, dtype: torch.dtype, *, fast: bool) -> int:
@@ -176,4 +180,4 @@ def _row_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         yield tensors
         return
     rows = max(1, _BLOCK // first.shape[-1])
-    yield from zip(*(t.reshape(-1, t.shape[-1]).split(rows) for t in tensors), strict=True)
+    yield from zip(*(torch.split(t.reshape(-1, t.shape[-1]), rows) for t in tensors), strict=True)

@@ -40,6 +40,48 @@ def test_weights_are_exactly_sparse_and_never_see_the_future():
     assert (weights[..., past] == 0).float().mean() > 0.3
 
 
+def test_every_head_can_learn_its_own_alpha():
+    torch.manual_seed(0)
+    layer = CausalEntmaxAttention(8, heads=2, alpha="learned")
+    fixed = CausalEntmaxAttention(8, heads=2)
+    fixed.load_state_dict({n: p for n, p in layer.state_dict().items() if n != "raw_alpha"})
+    x = 3 * torch.randn(2, 6, 8)
+    torch.testing.assert_close(layer(x).y, fixed(x).y)
+    layer(x).y.square().sum().backward()
+    assert (layer.raw_alpha.grad != 0).all()
+    with torch.no_grad():
+        layer.raw_alpha.copy_(torch.tensor([-30.0, 30.0]))
+    torch.testing.assert_close(layer.alpha.flatten(), torch.tensor([1.01, 2.0]))
+    weights = layer(x).weights
+    dense, sparse = layer.scores(x)[:, 0], layer.scores(x)[:, 1]
+    for t in range(6):
+        torch.testing.assert_close(
+            weights[:, 0, t, : t + 1], torch.softmax(dense[:, t, : t + 1], -1), atol=0.05, rtol=0
+        )
+        torch.testing.assert_close(weights[:, 1, t, : t + 1], entmax.sparsemax(sparse[:, t, : t + 1], dim=-1))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("steps", [5, 80])
+def test_without_weights_dense_attention_is_fused_and_the_same(causal, include_self, steps):
+    torch.manual_seed(0)
+    layer = CausalEntmaxAttention(8, 2, 1, include_self, causal=causal)
+    x, mask = torch.randn(3, steps, 8), torch.rand(3, steps) > 0.3
+    with_weights, without = layer(x, mask), layer(x, mask, return_weights=False)
+    assert without.weights is None
+    torch.testing.assert_close(without.y, with_weights.y)
+
+
+@pytest.mark.parametrize("alpha", [1.5, 2.0, "learned"])
+def test_weights_are_left_out_on_request(alpha):
+    torch.manual_seed(0)
+    layer, x = CausalEntmaxAttention(4, alpha=alpha), torch.randn(2, 5, 4)
+    y, weights = layer(x, return_weights=False)
+    assert weights is None
+    torch.testing.assert_close(y, layer(x).y)
+
+
 def test_vanilla_is_dense_softmax_over_everything():
     torch.manual_seed(0)
     layer = CausalEntmaxAttention(4, alpha=1, causal=False)
@@ -64,7 +106,9 @@ def test_an_absent_step_may_ask_its_past():
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="dim: expected a multiple of heads = 2, got 3"):
         CausalEntmaxAttention(3, heads=2)
-    with pytest.raises(ValueError, match=r"alpha: expected 1 or 1\.5, got 3"):
-        CausalEntmaxAttention(4, alpha=3)
+    with pytest.raises(ValueError, match=r"alpha: expected a number >= 1 or 'learned', got 0\.5"):
+        CausalEntmaxAttention(4, alpha=0.5)
+    with pytest.raises(ValueError, match="alpha: 'learnt' is unknown; did you mean 'learned'"):
+        CausalEntmaxAttention(4, alpha="learnt")
     with pytest.raises(ValueError, match=r"x: expected shape \(B, T, D\) with D = 4"):
         CausalEntmaxAttention(4)(torch.zeros(1, 2, 3))

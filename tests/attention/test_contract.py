@@ -18,6 +18,10 @@ def sequence(width, seed=0):
     [
         {},
         {"heads": 2, "include_self": False},
+        {"alpha": 2.0},
+        {"alpha": 1.3, "heads": 2},
+        {"alpha": 3.0},
+        {"alpha": "learned", "heads": 2},
         {"alpha": 1},
         {"alpha": 1, "causal": False},
     ],
@@ -41,6 +45,18 @@ def test_causal_entmax_attention(options):
             call=lambda layer, x, mask: layer(x, mask).y,
         ),
         only=["padding"],
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 1, "causal": False}])
+def test_causal_entmax_attention_without_weights(options):
+    check_all(
+        Case(
+            build=lambda: CausalEntmaxAttention(4, **options),
+            inputs={"x": sequence(4), "mask": MASK, "return_weights": False},
+            masks={"x": "mask"},
+            aligned={"y": "mask"},
+        )
     )
 
 

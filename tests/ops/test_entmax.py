@@ -1,33 +1,79 @@
-"""1.5-entmax against the entmax package, its closed form and its defining equation."""
+"""α-entmax against the entmax package, SciPy's root finder, its closed forms and its defining equation."""
 
 import entmax as package
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
-from mmaffect.ops import entmax, masked_softmax
+from mmaffect.ops import entmax
+
+ALPHAS = [1.05, 1.3, 1.5, 1.75, 2.0, 2.5, 4.0]
+
+
+def normal(*shape, seed=0, scale=1.0, dtype=torch.float64):
+    return scale * torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def by_root_finding(row, alpha):
+    """Weights from the definition, the threshold by SciPy."""
+    z = (alpha - 1) * np.asarray(row)
+    power = 1 / (alpha - 1)
+
+    def surplus(tau):
+        return (np.clip(z - tau, 0, None) ** power).sum() - 1
+
+    tau = brentq(surplus, z.max() - 1.1, z.max(), xtol=1e-15, rtol=1e-14)
+    return np.clip(z - tau, 0, None) ** power
+
+
+def rows_of_many_shapes(size):
+    """Flat, spread, heavy-tailed, stepped and geometric rows, all with the largest score first."""
+    j = torch.arange(size, dtype=torch.float64)
+    rows = [normal(4, size, seed=size, scale=s) for s in (0.0, 1e-3, 0.3, 1.0, 3.0, 100.0)]
+    rows += [-c * (j / size).pow(p).expand(1, -1) for c in (0.1, 1, 10, 1000) for p in (0.1, 0.5, 1, 2, 8)]
+    rows += [-c * (1 - r**j).expand(1, -1) for c in (0.5, 2, 8) for r in (0.5, 0.9, 0.99)]
+    rows += [-c * torch.log1p(j).expand(1, -1) for c in (0.01, 0.1, 0.3, 1)]
+    rows += [-(d * (j >= k).double() + 3 * d * (j >= 4 * k).double()).expand(1, -1) for d in (0.2, 1) for k in (1, 5)]
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+@settings(max_examples=15, deadline=None)
+@given(size=st.integers(1, 30), scale=st.floats(0.01, 30.0), seed=st.integers(0, 10_000))
+def test_is_the_root_that_scipy_finds(alpha, size, scale, seed):
+    scores = normal(3, size, seed=seed, scale=scale)
+    expected = np.stack([by_root_finding(row, alpha) for row in scores])
+    # Powers below 1 magnify SciPy's own rounding of the threshold where a score stands just above it.
+    atol = 1e-6 if alpha > 2 else 1e-10
+    np.testing.assert_allclose(entmax(scores, alpha=alpha).numpy(), expected, atol=atol, rtol=0)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.floats(0.01, 30.0), st.integers(0, 10_000))
-def test_agrees_with_the_package_in_float64(size, scale, seed):
-    scores = scale * torch.randn(3, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    ours = scores.clone().requires_grad_()
-    theirs = scores.clone().requires_grad_()
-    weight = torch.randn(3, size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed + 1))
-    a, b = entmax(ours), package.entmax15(theirs, dim=-1)
+@given(st.integers(1, 40), st.floats(0.01, 30.0), st.integers(0, 10_000), st.sampled_from([1.5, 2]))
+def test_agrees_with_the_package_forwards_and_backwards(size, scale, seed, alpha):
+    theirs_function = package.entmax15 if alpha == 1.5 else package.sparsemax
+    scores, weight = normal(3, size, seed=seed, scale=scale), normal(3, size, seed=seed + 1)
+    ours, theirs = scores.clone().requires_grad_(), scores.clone().requires_grad_()
+    a, b = entmax(ours, alpha=alpha), theirs_function(theirs, dim=-1)
     torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
     (a * weight).sum().backward()
     (b * weight).sum().backward()
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-8, rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [2, 64, 256, 4096])
-@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 30.0])
-def test_sums_to_one_at_every_length_and_spread(size, spread):
-    scores = spread * torch.randn(20, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(entmax(scores).sum(-1), torch.ones(20, dtype=torch.float64), atol=1e-9, rtol=0)
+@pytest.mark.parametrize("size", [2, 5, 64, 256, 4096])
+@pytest.mark.parametrize("alpha", [1.05, 1.25, 1.5, 2.0])
+def test_enough_steps_for_rows_of_every_shape(size, alpha):
+    scores = rows_of_many_shapes(size)
+    exact = entmax(scores, alpha=alpha)
+    ones = torch.ones(len(scores), dtype=torch.float64)
+    torch.testing.assert_close(exact.sum(-1), ones, atol=1e-12, rtol=0)
+    single = entmax(scores.float(), alpha=alpha)
+    torch.testing.assert_close(single.double(), entmax(scores.float().double(), alpha=alpha), atol=1e-5, rtol=0)
+    torch.testing.assert_close(single.double().sum(-1), ones, atol=1e-5, rtol=0)
 
 
 def test_two_scores_by_hand():
@@ -38,47 +84,95 @@ def test_two_scores_by_hand():
     assert entmax(torch.tensor([2.0, 0.0], dtype=torch.float64)).tolist() == [1.0, 0.0]
 
 
-def test_gradient_in_float64():
-    scores = torch.randn(4, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
+def test_alpha_near_one_is_near_softmax():
+    scores = normal(5, 8)
+    torch.testing.assert_close(entmax(scores, alpha=1.0001), torch.softmax(scores, -1), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_first_and_second_derivative(alpha):
+    scores = normal(4, 7, seed=3).requires_grad_()
     mask = torch.rand(4, 7, generator=torch.Generator().manual_seed(4)) > 0.3
-    assert torch.autograd.gradcheck(lambda s: entmax(s, mask), (scores,))
+    assert torch.autograd.gradcheck(lambda s: entmax(s, mask, alpha=alpha), (scores,))
+    assert torch.autograd.gradgradcheck(lambda s: entmax(s, mask, alpha=alpha), (scores,))
 
 
-def test_second_derivative_in_float64():
-    scores = torch.randn(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
-    assert torch.autograd.gradgradcheck(entmax, (scores,))
+def test_derivatives_towards_a_learned_alpha():
+    scores = normal(2, 3, 6, seed=3).requires_grad_()
+    alpha = torch.tensor([[1.2], [1.5], [1.9]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s, a: entmax(s, alpha=a), (scores, alpha))
+    assert torch.autograd.gradgradcheck(lambda s, a: entmax(s, alpha=a), (scores, alpha))
+    by_row = torch.stack([entmax(scores[:, i], alpha=a) for i, a in enumerate([1.2, 1.5, 1.9])], dim=1)
+    torch.testing.assert_close(entmax(scores, alpha=alpha), by_row)
 
 
-@pytest.mark.parametrize("normalise", [entmax, masked_softmax])
-def test_masked_entries_never_matter_and_empty_rows_are_zero(normalise):
+@pytest.mark.parametrize("alpha", [1.3, 1.5, 2.0, 3.0])
+def test_masked_entries_never_matter_and_empty_rows_are_zero(alpha):
     mask = torch.tensor([[True, False, True, True], [False] * 4])
-    clean = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    clean = normal(2, 4, dtype=torch.float32)
     poisoned = clean.clone()
     poisoned[~mask] = torch.nan
     poisoned.requires_grad_()
-    weights = normalise(poisoned, mask)
-    torch.testing.assert_close(weights[0, [0, 2, 3]], normalise(clean[0, [0, 2, 3]], torch.ones(3, dtype=torch.bool)))
+    weights = entmax(poisoned, mask, alpha=alpha)
+    torch.testing.assert_close(weights[0, [0, 2, 3]], entmax(clean[0, [0, 2, 3]], alpha=alpha))
     assert (weights[~mask] == 0).all()
     weights.square().sum().backward()
     assert (poisoned.grad[~mask] == 0).all()
     assert poisoned.grad.isfinite().all()
+    assert (entmax(clean.masked_fill(~mask, -torch.inf), alpha=alpha) == weights).all()
+
+
+@pytest.mark.parametrize("alpha", [1.3, 1.5, 2.0])
+def test_large_tensors_are_worked_on_in_blocks_with_the_same_result(alpha):
+    scores = normal(6, 1000, 96, dtype=torch.float32).transpose(0, 1).requires_grad_()
+    mask = torch.rand(6, 96, generator=torch.Generator().manual_seed(1)) > 0.3
+    weight = normal(1, 6, 96, seed=2, dtype=torch.float32).expand(1000, 6, 96)
+    for learned in (False, True):
+        chosen = torch.full((6, 1), alpha) if learned else alpha
+        whole = entmax(scores, mask, alpha=chosen)
+        parts = torch.stack([entmax(part, mask, alpha=chosen) for part in scores.unbind(0)[:5]])
+        torch.testing.assert_close(whole[:5], parts)
+        (gradient,) = torch.autograd.grad(whole, scores, weight)
+        (expected,) = torch.autograd.grad(parts, scores, weight[:5])
+        torch.testing.assert_close(gradient[:5], expected[:5])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(dtype):
-    scores = torch.randn(64, 256, generator=torch.Generator().manual_seed(0)).to(dtype)
+    scores = normal(64, 256, dtype=torch.float32).to(dtype)
     weights = entmax(scores)
     assert weights.dtype == dtype
     torch.testing.assert_close(weights, entmax(scores.float()).to(dtype))
 
 
 def test_nan_among_the_allowed_gives_nan_not_an_error():
-    assert entmax(torch.tensor([0.0, torch.nan])).isnan().all()
+    for alpha in (1.3, 1.5, 3.0):
+        assert entmax(torch.tensor([0.0, torch.nan]), alpha=alpha).isnan().all()
 
 
-def test_compiles_whole_exports_and_batches_over():
-    scores = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("alpha", [1.3, 1.5, 2, 3])
+def test_compiles_whole_exports_and_batches_over(alpha):
+    scores = normal(3, 5)
     mask = torch.rand(3, 5, generator=torch.Generator().manual_seed(1)) > 0.4
-    compiled = torch.compile(entmax, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(scores, mask), entmax(scores, mask))
-    torch.testing.assert_close(torch.func.vmap(entmax)(scores, mask), entmax(scores, mask))
+
+    class Layer(torch.nn.Module):
+        def forward(self, scores, mask):
+            return entmax(scores, mask, alpha=alpha)
+
+    expected = entmax(scores, mask, alpha=alpha)
+    compiled = torch.compile(Layer(), backend="aot_eager", fullgraph=True)
+    a, b = scores.clone().requires_grad_(), scores.clone().requires_grad_()
+    compiled(a, mask).square().sum().backward()
+    entmax(b, mask, alpha=alpha).square().sum().backward()
+    torch.testing.assert_close(a.grad, b.grad)
+    torch.testing.assert_close(torch.export.export(Layer(), (scores, mask)).module()(scores, mask), expected)
+    torch.testing.assert_close(torch.func.vmap(Layer())(scores, mask), expected)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda s: entmax(s, alpha=alpha)))(scores)
+    torch.testing.assert_close(
+        jacobian[0], torch.autograd.functional.jacobian(lambda s: entmax(s, alpha=alpha), scores[0])
+    )
+
+
+def test_refuses_softmax_under_another_name():
+    with pytest.raises(ValueError, match="alpha: expected a number above 1, got 1"):
+        entmax(torch.zeros(2), alpha=1)
