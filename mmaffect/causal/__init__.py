@@ -6,6 +6,7 @@ from mmaffect.causal.counterfactual_tokens import mask_tokens, telling_tokens, t
 from mmaffect.causal.dag_gate import DAGGate, GateOutput, gumbel_sigmoid
 from mmaffect.causal.granger import GrangerLoss, granger_context, granger_info_nce
 from mmaffect.causal.prototypes import PrototypeHead, class_prototypes
+from mmaffect.causal.structure import learn_dag
 from mmaffect.ops import acyclicity
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "granger_context",
     "granger_info_nce",
     "gumbel_sigmoid",
+    "learn_dag",
     "mask_tokens",
     "telling_tokens",
     "token_class_counts",

@@ -19,6 +19,7 @@ from mmaffect.metrics.scores import score_metrics
 from mmaffect.metrics.sentiment import sentiment_metrics
 from mmaffect.metrics.significance import PairedResult, holm, paired_t_test, sign_flip_test, wilcoxon_test
 from mmaffect.metrics.sims import sims_metrics
+from mmaffect.metrics.structure import structural_hamming_distance
 
 __all__ = [
     "BootstrapInterval",
@@ -44,6 +45,7 @@ __all__ = [
     "sentiment_metrics",
     "sign_flip_test",
     "sims_metrics",
+    "structural_hamming_distance",
     "weighted_f1",
     "wilcoxon_test",
 ]
