@@ -5,16 +5,22 @@
 The peer computes as MulT's published code does, which took it from fairseq: time first, one projection for queries,
 keys and values, heads folded into the batch, a float mask of -inf, softmax and dropout written out, keys and values
 embedded apart. Both hold the same weights and their outputs are compared before anything is timed. Shapes and dropout
-are those of MulT's configurations. Candidates are timed in turn, round by round, and only ratios of one run mean
+are those of MulT's configurations.
+
+A second table compares the two paths of `attend` alone, without dropout, by length: where they cross is the limit up to
+which it writes the softmax out on CPU. Candidates are timed in turn, round by round, and only ratios of one run mean
 anything.
 """
 
 import argparse
+import importlib
 import json
 import math
 import platform
+import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +34,7 @@ SHAPES = (
     ("MulT d=50", 32, 50, 50, 10, 4, 0.3, 0.2, 0.2),
     ("MulT d=30", 32, 50, 30, 6, 4, 0.1, 0.1, 0.25),
     ("d=32", 32, 50, 32, 4, 4, 0.1, 0.1, 0.25),
-    ("d=32, 375 frames", 32, 375, 32, 4, 4, 0.1, 0.1, 0.25),
+    ("d=32, 375 frames", 4, 375, 32, 4, 4, 0.1, 0.1, 0.25),
 )
 
 
@@ -90,6 +96,34 @@ class HandWritten(nn.Module):
         return self.norm(x)
 
 
+def crossing(threads: int, rounds: int) -> list[dict[str, object]]:
+    """Time the fused path of ``attend`` relative to the one written out, by length; masks as in causal attention."""
+    module = importlib.import_module("mmaffect.attention.attend")
+    limit, rows = module.SHORT, []
+    print("\nattend without dropout: time of the fused path relative to the one written out")
+    for heads, width in ((10, 5), (4, 8)):
+        for steps in (25, 50, 64, 96, 200):
+            parts = [torch.randn(32, heads, steps, width, requires_grad=True) for _ in range(3)]
+            allowed = torch.ones(32, steps, steps, dtype=torch.bool).tril()
+            found: dict[tuple[str, int], list[float]] = {}
+            for _ in range(4 * rounds):
+                for short in (steps, 0):
+                    module.SHORT = short
+                    start = time.perf_counter()
+                    out = module.attend(*parts, allowed)
+                    between = time.perf_counter()
+                    out.sum().backward()
+                    found.setdefault(("step", short), []).append(time.perf_counter() - start)
+                    found.setdefault(("forward", short), []).append(between - start)
+            ratio = {k: median(found[k, 0]) / median(found[k, steps]) for k in ("step", "forward")}
+            print(f"  {heads} heads of {width}, T={steps:3d}: step {ratio['step']:.2f}, forward {ratio['forward']:.2f}")
+            rows.append(
+                {"heads": heads, "width": width, "steps": steps, "threads": threads, "fused_over_written": ratio}
+            )
+    module.SHORT = limit
+    return rows
+
+
 def step(model: Callable[..., Tensor], inputs: tuple[Tensor, ...], weight: Tensor) -> None:
     """Forward and backward, down to the inputs."""
     for leaf in inputs:
@@ -148,9 +182,16 @@ def main() -> None:
                 {"shape": name, "candidate": label, "median_s": measured.median, "iqr_s": measured.iqr}
                 | {"difference": difference}
             )
+    lengths = crossing(options.threads, options.rounds)
     if options.out:
         versions = {"torch": torch.__version__, "machine": platform.machine()}
-        record = {"versions": versions, "threads": options.threads, "rounds": options.rounds, "rows": rows}
+        record = {
+            "versions": versions,
+            "threads": options.threads,
+            "rounds": options.rounds,
+            "rows": rows,
+            "lengths": lengths,
+        }
         options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

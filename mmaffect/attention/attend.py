@@ -87,8 +87,9 @@ def _written_out(
     if bias is not None:
         scores = scores + bias
     if mask is not None:
-        # Added rather than selected: one number a pair serves all heads, and the backward pass skips it.
-        scores = scores + torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
+        # Added rather than selected: one number a pair serves all heads, and the backward pass skips it. In place,
+        # for nothing else holds the scores, and fresh memory is much of the cost.
+        scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
     return drop(weights, dropout) @ value
 

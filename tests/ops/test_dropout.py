@@ -1,5 +1,7 @@
 """Packed dropout: its law, its derivatives, and what it leaves alone."""
 
+import sys
+
 import pytest
 import torch
 from scipy import stats
@@ -20,6 +22,15 @@ def test_elements_drop_at_the_rate_wherever_they_stand(rate, backend):
         count = int(dropped[lane::4].sum())
         assert stats.binomtest(count, SIZE // 4, rate).pvalue > 1e-4
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("rate", [0.1, 1 / 3, 0.5, 1e-4])
+def test_over_all_random_numbers_the_mean_is_exact(rate, monkeypatch):
+    every = torch.arange(-(2**15), 2**15).to(torch.int16)
+    monkeypatch.setattr(sys.modules["mmaffect.ops.dropout"], "_random_bits", lambda size: every[:size])
+    out = dropout(torch.ones(2**16, dtype=torch.float64), rate)
+    assert int((out == 0).sum()) == round(rate * 2**16)
+    assert out.mean().item() == pytest.approx(1, abs=1e-12)
 
 
 def test_elements_drop_independently():
