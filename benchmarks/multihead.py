@@ -12,20 +12,16 @@ which it writes the softmax out on CPU. Candidates are timed in turn, round by r
 anything.
 """
 
-import argparse
 import importlib
-import json
 import math
-import platform
-import time
 from collections.abc import Callable
-from pathlib import Path
-from statistics import median
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timing import keep_memory, parser, report, save, take_turns
 from torch import Tensor, nn
-from torch.utils.benchmark import Measurement, Timer
 
 from mmaffect.attention import CrossModalEncoder, sinusoidal_positions
 
@@ -96,51 +92,15 @@ class HandWritten(nn.Module):
         return self.norm(x)
 
 
-def crossing(threads: int, rounds: int) -> list[dict[str, object]]:
-    """Time the fused path of ``attend`` relative to the one written out, by length; masks as in causal attention."""
-    module = importlib.import_module("mmaffect.attention.attend")
-    limit, rows = module.SHORT, []
-    print("\nattend without dropout: time of the fused path relative to the one written out")
-    for heads, width in ((10, 5), (4, 8)):
-        for steps in (25, 50, 64, 96, 200):
-            parts = [torch.randn(32, heads, steps, width, requires_grad=True) for _ in range(3)]
-            allowed = torch.ones(32, steps, steps, dtype=torch.bool).tril()
-            found: dict[tuple[str, int], list[float]] = {}
-            for _ in range(4 * rounds):
-                for short in (steps, 0):
-                    module.SHORT = short
-                    start = time.perf_counter()
-                    out = module.attend(*parts, allowed)
-                    between = time.perf_counter()
-                    out.sum().backward()
-                    found.setdefault(("step", short), []).append(time.perf_counter() - start)
-                    found.setdefault(("forward", short), []).append(between - start)
-            ratio = {k: median(found[k, 0]) / median(found[k, steps]) for k in ("step", "forward")}
-            print(f"  {heads} heads of {width}, T={steps:3d}: step {ratio['step']:.2f}, forward {ratio['forward']:.2f}")
-            rows.append(
-                {"heads": heads, "width": width, "steps": steps, "threads": threads, "fused_over_written": ratio}
-            )
-    module.SHORT = limit
-    return rows
-
-
 def step(model: Callable[..., Tensor], inputs: tuple[Tensor, ...], weight: Tensor) -> None:
     """Forward and backward, down to the inputs."""
     for leaf in inputs:
         leaf.grad = None
-    (model(*inputs) * weight).sum().backward()
+    model(*inputs).backward(weight)
 
 
-def main() -> None:
-    """Compare the outputs, then time every candidate on every shape and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--compile", action="store_true", help="also compiled by inductor (needs a C++ compiler)")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+def encoders(threads: int, rounds: int, *, compiled: bool) -> list[dict[str, Any]]:
+    """A training step of the whole stack, at each shape."""
     rows = []
     for name, batch, steps, dim, heads, layers, *rates in SHAPES:
         attention_rate, rate, embedding_rate = rates
@@ -148,51 +108,63 @@ def main() -> None:
         ours = CrossModalEncoder(dim, layers, heads, causal=True, **build)
         without = CrossModalEncoder(dim, layers, heads, causal=True)
         theirs = HandWritten(ours, heads, (attention_rate, rate, embedding_rate))
-        target, source = (torch.randn(batch, steps, dim, requires_grad=True) for _ in range(2))
-        batch_first = (target, source)
-        time_first = tuple(x.detach().transpose(0, 1).contiguous().requires_grad_() for x in (target, source))
+        batch_first = tuple(torch.randn(batch, steps, dim, requires_grad=True) for _ in range(2))
+        time_first = tuple(x.detach().transpose(0, 1).contiguous().requires_grad_() for x in batch_first)
         with torch.no_grad():
             difference = (ours.eval()(*batch_first) - theirs.eval()(*time_first).transpose(0, 1)).abs().max().item()
-        print(f"\n{name}: B={batch}, T={steps}, {heads} heads, {layers} layers, {options.threads} threads")
+        print(f"\n{name}: B={batch}, T={steps}, {heads} heads, {layers} layers, {threads} threads")
         print(f"  largest difference of the outputs without dropout: {difference:.1e}")
         weight = torch.randn(batch, steps, dim)
-        candidates: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...], Tensor]] = {
-            "hand-written": (theirs.train(), time_first, weight.transpose(0, 1).contiguous()),
-            "mmaffect": (ours.train(), batch_first, weight),
-            "mmaffect, no dropout": (without.train(), batch_first, weight),
+        candidates = {
+            "hand-written": partial(step, theirs.train(), time_first, weight.transpose(0, 1).contiguous()),
+            "mmaffect": partial(step, ours.train(), batch_first, weight),
+            "mmaffect, no dropout": partial(step, without.train(), batch_first, weight),
         }
-        if options.compile:
-            candidates["mmaffect, compiled"] = (torch.compile(ours, fullgraph=True), batch_first, weight)
-        timers = {
-            label: Timer("step(f, x, w)", globals={"step": step, "f": f, "x": x, "w": w}, num_threads=options.threads)
-            for label, (f, x, w) in candidates.items()
-        }
-        for timer in timers.values():
-            timer.timeit(2)  # warm-up
-        found: dict[str, list[Measurement]] = {label: [] for label in timers}
-        for _ in range(options.rounds):
-            for label, timer in timers.items():
-                found[label].append(timer.timeit(2))
-        merged = {label: Measurement.merge(runs)[0] for label, runs in found.items()}
-        peer = merged["hand-written"].median
-        for label, measured in merged.items():
-            against = f"{measured.median / peer:5.2f} x hand-written"
-            print(f"  {label:24s} {1e3 * measured.median:8.2f} ms ± {1e3 * measured.iqr:6.2f}   {against}")
-            rows.append(
-                {"shape": name, "candidate": label, "median_s": measured.median, "iqr_s": measured.iqr}
-                | {"difference": difference}
-            )
-    lengths = crossing(options.threads, options.rounds)
-    if options.out:
-        versions = {"torch": torch.__version__, "machine": platform.machine()}
-        record = {
-            "versions": versions,
-            "threads": options.threads,
-            "rounds": options.rounds,
-            "rows": rows,
-            "lengths": lengths,
-        }
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        if compiled:
+            candidates["mmaffect, compiled"] = partial(step, torch.compile(ours, fullgraph=True), batch_first, weight)
+        measured = take_turns(candidates, rounds=rounds, threads=threads)
+        rows += report(measured, relative_to="hand-written", shape=name, difference=difference)
+    return rows
+
+
+def crossing(threads: int, rounds: int) -> list[dict[str, Any]]:
+    """The two paths of ``attend``, by length; masks as in causal attention, no dropout."""
+    module, rows = importlib.import_module("mmaffect.attention.attend"), []
+    limit = module.SHORT
+
+    def path(short: int, parts: list[Tensor], allowed: Tensor, weight: Tensor | None) -> None:
+        module.SHORT = short
+        with torch.set_grad_enabled(weight is not None):
+            out = module.attend(*parts, allowed)
+        if weight is not None:
+            torch.autograd.grad(out, parts, weight)
+
+    for heads, width in ((10, 5), (4, 8)):
+        for steps in (25, 50, 64, 96, 200):
+            parts = [torch.randn(32, heads, steps, width, requires_grad=True) for _ in range(3)]
+            allowed = torch.ones(32, steps, steps, dtype=torch.bool).tril()
+            for part, weight in (("step", torch.randn_like(parts[0])), ("evaluation", None)):
+                print(f"\nattend, {part}: {heads} heads of {width}, T={steps}, {threads} threads")
+                candidates = {
+                    "written out": partial(path, steps, parts, allowed, weight),
+                    "fused": partial(path, 0, parts, allowed, weight),
+                }
+                measured = take_turns(candidates, rounds=rounds, threads=threads, calls=5)
+                rows += report(measured, relative_to="written out", heads=heads, width=width, steps=steps, part=part)
+    module.SHORT = limit
+    return rows
+
+
+def main() -> None:
+    """Compare the outputs, then time every candidate on every shape and print the ratios."""
+    options = parser(__doc__ or "", rounds=9)
+    options.add_argument("--compile", action="store_true", help="also compiled by inductor (needs a C++ compiler)")
+    options = options.parse_args()
+    keep_memory()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    rows = encoders(options.threads, options.rounds, compiled=options.compile)
+    save(options, encoders=rows, lengths=crossing(options.threads, options.rounds))
 
 
 if __name__ == "__main__":
