@@ -64,7 +64,7 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor 
     if not isinstance(alpha, Tensor) and not alpha > 1:
         raise ValueError(f"alpha: expected a number above 1, got {alpha}")
     exact = at_least_float32(scores)
-    q = 1 / (alpha.to(exact.dtype) - 1) if isinstance(alpha, Tensor) else 1 / (alpha - 1)
+    q = 1 / (alpha.to(exact.dtype) - 1) if isinstance(alpha, Tensor) else 1.0 / (alpha - 1)
     weights: Tensor = _Entmax.apply(exact, mask, q)  # type: ignore[no-untyped-call]
     return weights.to(scores.dtype)
 
@@ -111,28 +111,26 @@ class _Entmax(Function):
 
 
 def _newton_(rows: Tensor, q: float | Tensor) -> None:
-    """Replace scores by weights: gaps s − τ in units of 1/(α − 1), whose q-norm shall be q."""
+    """Replace scores by weights: the q-norm of the gaps (α − 1) s − τ shall be 1."""
     # An empty row is all −∞: with a finite top its gaps are zero, and stay it.
     top = rows.amax(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).min)
-    gap = rows.sub_(top - q).relu_()
-    quadratic = isinstance(q, float) and q == 2
+    gap = rows.sub_(top - q).relu_().div_(q)
     for _ in range(_newton_steps(rows.shape[-1], rows.dtype, fast=isinstance(q, float) and q >= 2)):
-        if quadratic:
-            norm, slope = torch.linalg.vector_norm(gap, dim=-1, keepdim=True), gap.sum(-1, keepdim=True)
-            step = (norm - q) * norm / slope.clamp(min=1)
-        else:
-            inner = _power(gap / q, q - 1)
-            norm = (inner * gap / q).sum(-1, keepdim=True).pow(1 / q)
-            step = q * (norm - 1) * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
+        inner = _power(gap, q - 1)
+        norm = _norm(gap, inner, q)
+        step = (norm - 1) * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
         # τ only climbs, so what has left the support stays out; a step back could only come from rounding.
         gap.sub_(step.relu()).relu_()
-    # Dividing by the norm again, not by q, takes out what rounding has left of it.
-    if quadratic:
-        gap.div_(torch.linalg.vector_norm(gap, dim=-1, keepdim=True).clamp(min=1))
-        gap.mul_(gap)
-    else:
-        weights = _power(gap / q, q)
-        gap.copy_(weights / weights.sum(-1, keepdim=True).clamp(min=0.5))
+    # Dividing by the norm takes out what rounding has left of it.
+    gap.div_(_norm(gap, _power(gap, q - 1), q).clamp(min=0.5))
+    gap.pow_(q)
+
+
+def _norm(gap: Tensor, inner: Tensor, q: float | Tensor) -> Tensor:
+    """The q-norm of rows, with ``inner`` their gaps to the power q − 1."""
+    if isinstance(q, float) and q == 2:
+        return torch.linalg.vector_norm(gap, dim=-1, keepdim=True)
+    return (inner * gap).sum(-1, keepdim=True).pow(1 / q)
 
 
 def _newton_steps(size: int, dtype: torch.dtype, *, fast: bool) -> int:
@@ -165,6 +163,13 @@ def _pull_back(weights: Tensor, gradient: Tensor, q: float | Tensor) -> tuple[Te
 
 def _power(x: Tensor, exponent: float | Tensor) -> Tensor:
     """Power of x ≥ 0 that is zero where x is, for exponents from 0 on, with finite derivatives."""
+    if isinstance(exponent, float):
+        if exponent == 0:
+            return x.sign()
+        if exponent == 1:
+            return x
+        if exponent == 2:
+            return x * x
     return x.clamp(min=_TINY).pow(exponent) * x.sign()
 
 
