@@ -1,6 +1,6 @@
 """What does attention within every subset of the modalities cost? Ours, seven masked softmaxes, and one attention.
 
-    python benchmarks/composite.py [--threads 2] [--rounds 9] [--out benchmarks/results/composite.json]
+    python benchmarks/composite.py [--threads 2] [--out benchmarks/results/composite.json]
 
 Three modalities of 50 steps, a batch of 32. The layers have the same weights and their outputs are compared first.
 Candidates are timed in turn, round by round, and only ratios of one run mean anything: the machine drifts.
@@ -12,23 +12,20 @@ Candidates are timed in turn, round by round, and only ratios of one run mean an
   PyTorch's fused kernel.
 """
 
-import argparse
-import json
-import platform
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from timing import keep_memory, parser, report, save, take_turns
 from torch import Tensor
-from torch.utils.benchmark import Measurement, Timer
 
 from mmaffect.attention.composite import CompositeAttention, subsets_of
 
 NAMES = ("a", "b", "c")
 BATCH, STEPS = 32, 50
 SIZES = ((32, 8), (32, 4), (128, 8), (128, 4))
-PLAIN, FUSED = "one attention, plain", "one attention, fused"
+SEVEN, PLAIN, FUSED = "seven masked softmaxes", "one attention, plain", "one attention, fused"
 Layer = Callable[[Tensor], Tensor]
 
 
@@ -81,7 +78,7 @@ def candidates(layer: CompositeAttention) -> dict[str, Layer]:
     return {
         "mmaffect": lambda x: layer.attend(x, everything, lengths)[0],
         "mmaffect, no scores": lambda x: layer.attend(x, everything, lengths, return_scores=False)[0],
-        "seven masked softmaxes": masked,
+        SEVEN: masked,
         "seven softmaxes, sliced": sliced,
         PLAIN: plain,
         FUSED: fused,
@@ -111,11 +108,8 @@ def largest_difference(mine: Layer, theirs: Layer, x: Tensor, weight: Tensor) ->
 
 def main() -> None:
     """Compare outputs, time every candidate at every size and print the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
+    options = parser(__doc__ or "", rounds=9).parse_args()
+    keep_memory()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     rows = []
@@ -123,48 +117,23 @@ def main() -> None:
         chosen = candidates(CompositeAttention(dim, heads, NAMES))
         x = torch.randn(BATCH, len(NAMES) * STEPS, dim, requires_grad=True)
         weight = torch.randn_like(x)
-        y, gradient = largest_difference(chosen["mmaffect"], chosen["seven masked softmaxes"], x, weight)
+        y, gradient = largest_difference(chosen["mmaffect"], chosen[SEVEN], x, weight)
         print(f"\nwidth {dim}, {heads} heads, {options.threads} threads")
         print(f"  largest difference from seven masked softmaxes: outputs {y:.1e}, gradients {gradient:.1e}")
         for what in (forward, both):
-            timers = {
-                name: Timer(
-                    "run(f, x, w)", globals={"run": what, "f": f, "x": x, "w": weight}, num_threads=options.threads
-                )
-                for name, f in chosen.items()
-            }
-            for timer in timers.values():
-                timer.timeit(2)  # warm-up
-            found: dict[str, list[Measurement]] = {name: [] for name in timers}
-            for _ in range(options.rounds):
-                for name, timer in timers.items():
-                    found[name].append(timer.timeit(2))
-            merged = {name: Measurement.merge(runs)[0] for name, runs in found.items()}
-            ours = merged["mmaffect"].median
-            print("  forward" if what is forward else "  forward and backward")
-            for name, measured in merged.items():
-                print(
-                    f"    {name:24s} {1e3 * measured.median:8.2f} ms ± {1e3 * measured.iqr:6.2f}"
-                    f"   {measured.median / ours:5.2f} x ours"
-                )
-                rows.append(
-                    {
-                        "dim": dim,
-                        "heads": heads,
-                        "what": what.__name__,
-                        "candidate": name,
-                        "median_s": measured.median,
-                        "iqr_s": measured.iqr,
-                        "difference": [y, gradient],
-                    }
-                )
-            seven, plain, fused = (merged[n].median for n in ("seven masked softmaxes", PLAIN, FUSED))
-            print(f"    {seven / ours:.1f} times as fast as seven masked softmaxes,", end=" ")
+            print(f" {what.__doc__}")
+            measured = take_turns(
+                {name: partial(what, function, x, weight) for name, function in chosen.items()},
+                rounds=options.rounds,
+                threads=options.threads,
+                calls=2,
+            )
+            labels = {"dim": dim, "heads": heads, "what": what.__name__, "difference": [y, gradient]}
+            rows += report(measured, relative_to="mmaffect", **labels)
+            ours, seven, plain, fused = (measured[n].median for n in ("mmaffect", SEVEN, PLAIN, FUSED))
+            print(f"  {seven / ours:.1f} times as fast as seven masked softmaxes,", end=" ")
             print(f"{ours / plain:.2f} times the cost of one attention ({ours / fused:.2f} of the fused)")
-    if options.out:
-        versions = {"torch": torch.__version__, "machine": platform.machine()}
-        record = {"versions": versions, "threads": options.threads, "rounds": options.rounds, "rows": rows}
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    save(options, rows=rows)
 
 
 if __name__ == "__main__":
