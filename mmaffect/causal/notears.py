@@ -2,9 +2,8 @@
 
 import numpy as np
 from scipy.linalg import expm
-from scipy.optimize import Bounds, minimize
 
-from mmaffect.causal.orthant_wise import Array
+from mmaffect.causal.orthant_wise import Array, Smooth, minimise_with_l1
 
 GOAL = 1e-8  # of h
 LARGEST_PENALTY = 1e16
@@ -17,10 +16,10 @@ def notears(covariance: Array, *, lambda1: float, tolerance: float, max_iteratio
         \min_W \tfrac12 \operatorname{tr} (I - W)^\top \Sigma (I - W) + \lambda_1 \|W\|_1
         \quad\text{subject to}\quad h(W) = \operatorname{tr} e^{W \circ W} - d = 0
 
-    As in the published code: :math:`W = W_+ - W_-` with both at least 0, so that the penalty is linear and L-BFGS-B of
-    SciPy minimises :math:`f + \tfrac\rho2 h^2 + \alpha h`; ρ grows tenfold until h falls to a quarter; then α grows by
-    ρh; until h is at most 1e-8. It stops each minimisation at a looser tolerance than that code's 2e-9, which
-    costs several times the steps and, on the graphs of the benchmark, buys nothing.
+    by minimising :math:`f + \tfrac\rho2 h^2 + \alpha h + \lambda_1 \|W\|_1` again and again: ρ grows tenfold until h
+    falls to a quarter, then α by ρh, until h is at most 1e-8, as in the published code. That code splits W into its
+    positive and negative part for the L-BFGS-B of SciPy; here an orthant-wise quasi-Newton method takes W as it is. It
+    comes to the same minima in about a tenth of the time.
 
     Args:
         covariance: Σ of centred columns, divided by n.
@@ -32,36 +31,41 @@ def notears(covariance: Array, *, lambda1: float, tolerance: float, max_iteratio
         ``(d, d)`` → ``(d, d)``, the edge from i to j at ``[i, j]``.
     """
     one = np.eye(len(covariance))
-    bounds = Bounds(0, np.tile(np.where(one == 0, np.inf, 0.0).ravel(), 2))
-    halves: Array = np.zeros(2 * one.size)
+    variances = np.diagonal(covariance)[:, None]
+    found: Array = np.zeros_like(one)
     penalty, multiplier, h = 1.0, 0.0, np.inf
 
-    def joined(halves: Array) -> Array:
-        plus, minus = halves.reshape(2, *one.shape)
-        return plus - minus
-
-    def lagrangian(halves: Array) -> tuple[float, Array]:
-        w = joined(halves)
-        h, slope = _trace_of_exponential(w)
+    def lagrangian(w: Array) -> Smooth:
+        h, slope, bend = constraint = _trace_of_exponential(w)
+        if np.isinf(h):
+            return constraint
         pull = covariance @ (one - w)
-        value = 0.5 * float(np.vdot(one - w, pull)) + (0.5 * penalty * h + multiplier) * h
-        gradient = (penalty * h + multiplier) * slope - pull
-        return value + lambda1 * float(halves.sum()), np.stack([gradient + lambda1, lambda1 - gradient]).ravel()
+        force = penalty * h + multiplier
+        return Smooth(
+            0.5 * float(np.vdot(one - w, pull)) + (0.5 * penalty * h + multiplier) * h,
+            force * slope - pull,
+            force * bend + penalty * slope**2 + variances,
+        )
 
-    options = {"ftol": tolerance, "maxiter": max_iterations}
     while h > GOAL and penalty < LARGEST_PENALTY:
-        found, reached = halves, h
+        nearer, reached = found, h
         while penalty < LARGEST_PENALTY:
-            found = minimize(lagrangian, halves, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-            reached, _ = _trace_of_exponential(joined(found))
+            nearer = minimise_with_l1(
+                lagrangian, found, lambda1=lambda1, free=one == 0, tolerance=tolerance, max_iterations=max_iterations
+            )
+            reached = _trace_of_exponential(nearer).value
             if reached <= 0.25 * h:
                 break
             penalty *= 10
-        halves, h = found, reached
+        found, h = nearer, reached
         multiplier += penalty * h
-    return joined(halves)
+    return found
 
 
-def _trace_of_exponential(w: Array) -> tuple[float, Array]:
-    exponential = expm(w * w)
-    return float(np.trace(exponential)) - len(w), exponential.T * 2 * w
+def _trace_of_exponential(w: Array) -> Smooth:
+    """H, infinite where it overflows; of its curvature the part that resists an edge against one that is there."""
+    with np.errstate(over="ignore", invalid="ignore"):  # a step far too long is taken back
+        slope = expm(w * w).T
+    if not np.isfinite(slope).all():
+        return Smooth(np.inf, w, w)
+    return Smooth(float(np.trace(slope)) - len(w), 2 * w * slope, 2 * slope)

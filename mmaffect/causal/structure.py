@@ -28,7 +28,7 @@ def learn_dag(
     .. math:: \min_W \frac{1}{2n} \|X - XW\|_F^2 + \lambda_1 \|W\|_1 \quad\text{with W acyclic}
 
     (Zheng et al., 2018, eq. 4; Bello et al., 2022, eq. 1). Columns are centred first. Only their covariance enters, so
-    time does not grow with n. Both solve the same problem; ``"dagma"`` takes a tenth of the time and comes closer.
+    time does not grow with n. Both solve the same problem; ``"dagma"`` is the faster and comes closer.
 
     **What it reads.** Least squares is right where all noises have one variance; there causes vary less than their
     effects, and the order of the columns is read off their variances (Reisach, Seiler & Weichwald, 2021). On columns
