@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mmaffect.attention.attend import merge_heads, split_heads
 from mmaffect.attention.weights import attention_mask
-from mmaffect.ops import check_positive, check_shape, keep, masked_softmax, sources_and_queries
+from mmaffect.ops import check_positive, check_shape, keep, masked_softmax, step_mask
 
 
 class AlignerOutput(NamedTuple):
@@ -86,13 +86,10 @@ class WordAligner(nn.Module):
         """
         check_shape("words", words, "B T D", D=self.dim)
         check_shape("frames", frames, "B S D", B=words.shape[0], D=self.dim)
-        word_mask, _ = sources_and_queries(words, word_mask)
-        check_shape("word_mask", word_mask, "B T", B=words.shape[0], T=words.shape[1])
-        frame_mask, _ = sources_and_queries(frames, frame_mask)
-        check_shape("frame_mask", frame_mask, "B S", B=frames.shape[0], S=frames.shape[1])
+        word_mask = step_mask("word_mask", words, word_mask)
+        frame_mask = step_mask("frame_mask", frames, frame_mask, "B S")
         if queries is not None:
-            check_shape("queries", queries, "B T", B=words.shape[0], T=words.shape[1])
-            word_mask = word_mask & queries
+            word_mask = word_mask & step_mask("queries", words, queries)
         allowed = attention_mask(frame_mask, word_mask)
         query = split_heads(self.query(keep(words, word_mask)), self.heads)
         key, value = (

@@ -17,7 +17,7 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     Shape:
         ``(B, T, D)`` → ``(B, H, T, D/H)``.
     """
-    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+    return x.reshape(*x.shape[:2], heads, x.shape[-1] // heads).transpose(1, 2)
 
 
 def merge_heads(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.weights import attention_mask, attention_weights
-from mmaffect.ops import at_least_float32, check_choice, check_positive, check_shape, keep, sources_and_queries
+from mmaffect.ops import at_least_float32, check_positive, check_shape, keep, sources_and_queries
 
 # A learned alpha stays off 1, where entmax turns into softmax and its exponent 1/(alpha - 1) is infinite.
 _LEAST_ALPHA = 1.01
@@ -69,10 +69,8 @@ class CausalEntmaxAttention(nn.Module):
         check_positive(dim=dim, heads=heads)
         if dim % heads:
             raise ValueError(f"dim: expected a multiple of heads = {heads}, got {dim}")
-        if isinstance(alpha, str):
-            check_choice("alpha", alpha, ("learned",))
-        elif not 1 <= alpha < math.inf:
-            raise ValueError(f"alpha: expected a number >= 1 or 'learned', got {alpha}")
+        if not (alpha == "learned" if isinstance(alpha, str) else 1 <= alpha < math.inf):
+            raise ValueError(f"alpha: expected a number >= 1 or 'learned', got {alpha!r}")
         self.dim, self.heads = dim, heads
         self.given_alpha = alpha
         self.include_self, self.causal = include_self, causal

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmaffect import ops
 from mmaffect.attention.attend import split_heads
-from mmaffect.ops import at_least_float32, check_positive, check_shape, keep
+from mmaffect.ops import at_least_float32, check_dropout, check_positive, check_shape, keep, step_mask
 
 
 class CompositeOutput(NamedTuple):
@@ -48,7 +48,7 @@ def subset_attention(
     The maxima carry no gradient, since the quotient does not depend on them.
 
     Args:
-        query: what each step asks, modality after modality along N.
+        query: what each step asks, modality after modality along N; finite everywhere.
         key: what it is asked about.
         value: what it gives.
         mask: True = the step is a source; values and keys elsewhere do not matter.
@@ -133,8 +133,9 @@ class CompositeAttention(nn.Module):
         check_positive(dim=dim, heads=heads)
         if dim % heads:
             raise ValueError(f"dim: expected a multiple of heads = {heads}, got {dim}")
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"names: expected at least one modality, each once, got {tuple(names)}")
+        if isinstance(names, str) or not names or len(set(names)) < len(names):
+            raise ValueError(f"names: expected a list of modalities, at least one and each once, got {names!r}")
+        check_dropout(dropout=dropout)
         self.dim, self.heads, self.names, self.rate = dim, heads, tuple(names), dropout
         subsets = subsets_of(len(names))
         self.containing = [[i for i, s in enumerate(subsets) if m in s] for m in range(len(names))]
@@ -207,17 +208,17 @@ def join(
         ValueError: on other modalities than ``names``, or another shape.
     """
     for what, given in (("x", x), ("masks", masks)):
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(f"{what}: expected a mapping from modality to tensor, got {type(given).__name__}")
         if given is not None and set(given) != set(names):
-            raise ValueError(f"{what}: expected the modalities {tuple(names)}, got {tuple(given)}")
+            raise ValueError(f"{what}: expected {tuple(names)} (a mask of False for the absent), got {tuple(given)}")
     size = x[names[0]].shape[0]
     found = []
     for name in names:
         check_shape(f"x[{name!r}]", x[name], "B T D", B=size, D=dim)
-        mask = None if masks is None else masks[name]
-        if mask is None:
-            mask = torch.ones(x[name].shape[:2], dtype=torch.bool, device=x[name].device)
-        check_shape(f"masks[{name!r}]", mask, "B T", B=size, T=x[name].shape[1])
-        found.append(mask)
+        if x[name].shape[1] == 0:
+            raise ValueError(f"x[{name!r}]: expected at least one step, masked if the modality is absent, got none")
+        found.append(step_mask(f"masks[{name!r}]", x[name], None if masks is None else masks[name]))
     return torch.cat([x[n] for n in names], 1), torch.cat(found, 1), [x[n].shape[1] for n in names]
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmaffect.attention.composite import CompositeAttention, CompositeOutput, join
 from mmaffect.attention.positions import sinusoidal_positions
-from mmaffect.ops import check_positive, dropout, keep
+from mmaffect.ops import check_dropout, check_positive, dropout, keep
 
 
 class CompositeLayer(nn.Module):
@@ -103,6 +103,7 @@ class CompositeEncoder(nn.Module):
         super().__init__()
         hidden = 4 * dim if hidden is None else hidden
         check_positive(dim=dim, layers=layers, hidden=hidden)
+        check_dropout(attention_dropout=attention_dropout, dropout=dropout, embedding_dropout=embedding_dropout)
         self.dim, self.names, self.embedding_dropout = dim, tuple(names), embedding_dropout
         self.layers = nn.ModuleList(
             CompositeLayer(dim, heads, names, hidden, attention_dropout=attention_dropout, dropout=dropout)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.positions import sinusoidal_positions
 from mmaffect.attention.weights import attention_mask
-from mmaffect.ops import check_choice, check_positive, check_shape, dropout, keep, sources_and_queries
+from mmaffect.ops import check_choice, check_dropout, check_positive, check_shape, dropout, keep, step_mask
 
 
 class CrossModalLayer(nn.Module):
@@ -33,6 +33,7 @@ class CrossModalLayer(nn.Module):
         check_positive(dim=dim, heads=heads, hidden=hidden)
         if dim % heads:
             raise ValueError(f"dim: expected a multiple of heads = {heads}, got {dim}")
+        check_dropout(dropout=dropout, attention_dropout=attention_dropout)
         self.heads, self.dropout, self.attention_dropout = heads, dropout, attention_dropout
         self.attention_norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
@@ -131,17 +132,19 @@ class CrossModalEncoder(nn.Module):
         super().__init__()
         check_positive(layers=layers)
         check_choice("positions", positions, ("none", "sinusoidal"))
+        check_dropout(embedding_dropout=embedding_dropout)
         self.dim, self.embedding_dropout = dim, embedding_dropout
         self.causal, self.offset, self.positions = causal, offset, positions
         self.layers = nn.ModuleList(
-            CrossModalLayer(dim, heads, hidden or 4 * dim, dropout, attention_dropout) for _ in range(layers)
+            CrossModalLayer(dim, heads, 4 * dim if hidden is None else hidden, dropout, attention_dropout)
+            for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
         return (
-            f"embedding_dropout={self.embedding_dropout}, causal={self.causal}, offset={self.offset}, "
+            f"{self.dim}, embedding_dropout={self.embedding_dropout}, causal={self.causal}, offset={self.offset}, "
             f"positions={self.positions!r}"
         )
 
@@ -179,15 +182,12 @@ class CrossModalEncoder(nn.Module):
             ValueError: on another shape.
         """
         check_shape("target", target, "B T D", D=self.dim)
-        target_mask, _ = sources_and_queries(target, target_mask)
-        check_shape("target_mask", target_mask, "B T", B=target.shape[0], T=target.shape[1])
+        target_mask = step_mask("target_mask", target, target_mask)
         if source is None:
-            source_mask = target_mask if source_mask is None else source_mask
-            check_shape("source_mask", source_mask, "B T", B=target.shape[0], T=target.shape[1])
+            source_mask = target_mask if source_mask is None else step_mask("source_mask", target, source_mask)
         else:
             check_shape("source", source, "B S D", B=target.shape[0], D=self.dim)
-            source_mask, _ = sources_and_queries(source, source_mask)
-            check_shape("source_mask", source_mask, "B S", B=source.shape[0], S=source.shape[1])
+            source_mask = step_mask("source_mask", source, source_mask, "B S")
             source = self.embed(keep(source, source_mask))
         x = self.embed(keep(target, target_mask))
         allowed = attention_mask(source_mask, target_mask, causal=self.causal, offset=self.offset)

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mmaffect.attention.cross_modal import CrossModalEncoder
-from mmaffect.ops import check_shape, sources_and_queries
+from mmaffect.ops import check_shape, step_mask
 
 
 class GuidedCrossModalEncoder(nn.Module):
@@ -109,9 +109,7 @@ class GuidedCrossModalEncoder(nn.Module):
         batch = target.shape[0]
         check_shape("source", source, "B S D", B=batch, D=self.dim)
         check_shape("guide", guide, "B G D", B=batch, D=self.dim)
-        source_mask, _ = sources_and_queries(source, source_mask)
-        check_shape("source_mask", source_mask, "B S", B=batch, S=source.shape[1])
-        guide_mask, _ = sources_and_queries(guide, guide_mask)
-        check_shape("guide_mask", guide_mask, "B G", B=batch, G=guide.shape[1])
+        source_mask = step_mask("source_mask", source, source_mask, "B S")
+        guide_mask = step_mask("guide_mask", guide, guide_mask, "B G")
         guided = self.lower(source, guide, source_mask, guide_mask)
         return self.upper(target, guided, target_mask, source_mask)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mmaffect.ops import check_positive, check_shape, keep, masked_softmax, sources_and_queries
+from mmaffect.ops import check_positive, check_shape, keep, masked_softmax, step_mask
 
 
 class PoolOutput(NamedTuple):
@@ -66,8 +66,7 @@ class AttentionPool(nn.Module):
             ValueError: on another shape.
         """
         check_shape("x", x, "B T D", D=self.dim)
-        mask, _ = sources_and_queries(x, mask)
-        check_shape("mask", mask, "B T", B=x.shape[0], T=x.shape[1])
+        mask = step_mask("mask", x, mask)
         x = keep(x, mask)
         weights = masked_softmax(self.score(torch.tanh(self.project(x))).squeeze(-1), mask)
         return PoolOutput((weights.unsqueeze(1) @ x).squeeze(1), weights)

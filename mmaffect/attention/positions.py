@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from mmaffect.ops import check_positive
+
 
 def sinusoidal_positions(steps: int, dim: int, *, device: torch.device | None = None) -> Tensor:
     r"""Sinusoidal positions (Vaswani et al., 2017, section 3.5).
@@ -33,7 +35,8 @@ def distance_bias(steps: int, heads: int, *, device: torch.device | None = None)
 
     .. math:: b_{h,i,j} = -2^{-8 (h + 1) / H}\, |i - j|
 
-    The first heads look near, the last far; nothing is learned, and no length is fixed.
+    The first heads look near, the last far; nothing is learned, and no length is fixed. The paper interpolates
+    differently where the number of heads is no power of two.
 
     Args:
         steps: T.
@@ -47,6 +50,7 @@ def distance_bias(steps: int, heads: int, *, device: torch.device | None = None)
         >>> distance_bias(3, 1)[0, 0].tolist()
         [-0.0, -0.00390625, -0.0078125]
     """
+    check_positive(heads=heads)
     time = torch.arange(steps, device=device, dtype=torch.float32)
     slope = 2.0 ** (-8.0 / heads * torch.arange(1, heads + 1, device=device, dtype=torch.float32))
     return -slope[:, None, None] * (time[:, None] - time[None, :]).abs()

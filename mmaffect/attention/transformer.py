@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.positions import distance_bias, sinusoidal_positions
 from mmaffect.attention.weights import attention_mask
-from mmaffect.ops import check_choice, check_positive, check_shape, keep, sources_and_queries
+from mmaffect.ops import check_choice, check_dropout, check_positive, check_shape, keep, sources_and_queries
 
 
 class TransformerLayer(nn.Module):
@@ -28,6 +28,7 @@ class TransformerLayer(nn.Module):
         check_positive(dim=dim, heads=heads, hidden=hidden)
         if dim % heads:
             raise ValueError(f"dim: expected a multiple of heads = {heads}, got {dim}")
+        check_dropout(dropout=dropout)
         self.heads, self.rate = heads, dropout
         self.attention_norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, 3 * dim)
@@ -37,6 +38,10 @@ class TransformerLayer(nn.Module):
             nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
         )
         self.dropout = nn.Dropout(dropout)
+
+    def extra_repr(self) -> str:
+        """Arguments shown by ``print``."""
+        return f"heads={self.heads}, dropout={self.rate}"
 
     def forward(self, x: Tensor, allowed: Tensor, bias: Tensor | None = None) -> Tensor:
         """One block; a query with no source gets nothing from the attention branch."""
@@ -89,12 +94,14 @@ class TransformerEncoder(nn.Module):
         check_positive(layers=layers)
         check_choice("positions", positions, ("none", "sinusoidal", "distance"))
         self.dim, self.heads, self.causal, self.positions = dim, heads, causal, positions
-        self.layers = nn.ModuleList(TransformerLayer(dim, heads, hidden or 4 * dim, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            TransformerLayer(dim, heads, 4 * dim if hidden is None else hidden, dropout) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(dim)
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
-        return f"causal={self.causal}, positions={self.positions!r}"
+        return f"{self.dim}, heads={self.heads}, causal={self.causal}, positions={self.positions!r}"
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, queries: Tensor | None = None) -> Tensor:
         """Encode.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmaffect.ops import at_least_float32, check_positive, check_shape
+from mmaffect.ops import at_least_float32, check_int64, check_positive, check_shape
 
 
 def backdoor_adjust(log_prob: Tensor, log_prior: Tensor) -> Tensor:
@@ -62,8 +62,7 @@ def class_frequencies(labels: Tensor, classes: int) -> Tensor:
         tensor([0.7500, 0.0000, 0.2500])
     """
     check_positive(classes=classes)
-    if labels.dtype != torch.int64:
-        raise ValueError(f"labels: expected int64, got {labels.dtype}")
+    check_int64(labels=labels)
     known = labels[labels >= 0]
     if known.numel() == 0 or int(known.max()) >= classes:
         found = "none" if known.numel() == 0 else int(known.max())
@@ -147,7 +146,7 @@ class BackdoorHead(nn.Module):
             log P(y | x, c) where c is given, the estimate of log P(y | do(x)) elsewhere.
 
         Raises:
-            ValueError: on other shapes.
+            ValueError: on other shapes, or a confounder that is not int64.
         """
         if hidden.dim() < 1 or hidden.shape[-1] != self.dim:
             raise ValueError(f"hidden: expected shape (..., D) with D = {self.dim}, got {tuple(hidden.shape)}")
@@ -161,6 +160,7 @@ class BackdoorHead(nn.Module):
                 f"confounder: expected shape {tuple(hidden.shape[:-1])}, one value a state, "
                 f"got {tuple(confounder.shape)}"
             )
+        check_int64(confounder=confounder)
         known = (confounder >= 0)[..., None]
         stratum = confounder.clamp(min=0)[..., None, None].expand(*confounder.shape, 1, self.classes)
         own = log_prob.gather(-2, stratum).squeeze(-2)

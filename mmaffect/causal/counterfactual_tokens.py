@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mmaffect.ops import check_positive, check_shape
+from mmaffect.ops import check_int64, check_mask, check_positive, check_shape
 
 
 def token_class_counts(
@@ -34,9 +34,9 @@ def token_class_counts(
     """
     check_shape("ids", ids, "N T")
     check_shape("labels", labels, "N", N=ids.shape[0])
-    check_shape("mask", mask, "N T", N=ids.shape[0], T=ids.shape[1])
+    check_mask("mask", mask, "N T", N=ids.shape[0], T=ids.shape[1])
     check_positive(vocabulary=vocabulary, classes=classes)
-    _check_int64(ids=ids, labels=labels)
+    check_int64(ids=ids, labels=labels)
     counted = mask & (labels >= 0).unsqueeze(1)
     label = labels.unsqueeze(1).expand_as(ids)[counted]
     token = ids[counted]
@@ -115,18 +115,12 @@ def mask_tokens(ids: Tensor, mask: Tensor, kept: Tensor, *, special: Sequence[in
         [[0, 3, 8, 5]]
     """
     check_shape("ids", ids, "B T")
-    check_shape("mask", mask, "B T", B=ids.shape[0], T=ids.shape[1])
+    check_mask("mask", mask, "B T", B=ids.shape[0], T=ids.shape[1])
     check_shape("kept", kept, "k")
-    _check_int64(ids=ids, kept=kept)
+    check_int64(ids=ids, kept=kept)
     stay = torch.cat([kept, torch.tensor(list(special), dtype=torch.int64, device=kept.device)])
     masked = mask & ~torch.isin(ids, stay)
     return torch.where(masked, torch.full_like(ids, mask_id), ids)
-
-
-def _check_int64(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        if tensor.dtype != torch.int64:
-            raise ValueError(f"{name}: expected int64, got {tensor.dtype}")
 
 
 def _check_range(name: str, values: Tensor, size: int) -> None:

@@ -5,7 +5,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from mmaffect.ops import acyclicity, at_least_float32, check_choice, check_positive, check_shape, keep, masked_softmax
+from mmaffect.ops import (
+    acyclicity,
+    at_least_float32,
+    check_choice,
+    check_mask,
+    check_positive,
+    check_shape,
+    keep,
+    masked_softmax,
+)
 
 
 class GateOutput(NamedTuple):
@@ -75,7 +84,7 @@ class DAGGate(nn.Module):
         ValueError: on an unknown kind or method, a ``dim`` or temperature that is not positive, or a negative ``l1``.
 
     Example:
-        >>> from mmaffect.ops import masked_mean
+        >>> from mmaffect.ops import check_mask, masked_mean
         >>> hidden, mask = {m: torch.randn(2, 5, 8) for m in ("face", "voice", "words")}, torch.ones(2, 5).bool()
         >>> nodes = torch.stack([masked_mean(x, mask) for x in hidden.values()], dim=1)
         >>> present = torch.tensor([[True, True, True], [False, True, False]])
@@ -132,7 +141,7 @@ class DAGGate(nn.Module):
         check_shape("nodes", nodes, "B M D", D=self.dim)
         if present is None:
             present = nodes.new_ones(nodes.shape[:2]).bool()
-        check_shape("present", present, "B M", B=nodes.shape[0], M=nodes.shape[1])
+        check_mask("present", present, "B M", B=nodes.shape[0], M=nodes.shape[1])
         if self.kind == "none":
             adjacency = nodes.new_zeros(*present.shape, present.shape[1])
             return GateOutput(masked_softmax(adjacency[:, 0], present), adjacency, nodes.new_zeros(()))

@@ -5,7 +5,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmaffect.ops import at_least_float32, check_choice, check_positive, check_shape, info_nce_rows, keep
+from mmaffect.ops import at_least_float32, check_choice, check_mask, check_positive, check_shape, info_nce_rows, keep
 
 
 def granger_context(x: Tensor, parents: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,7 @@ def granger_context(x: Tensor, parents: Tensor, mask: Tensor) -> tuple[Tensor, T
         ([0.0, 1.0], [[False, True]])
     """
     check_shape("x", x, "B T D")
-    check_shape("mask", mask, "B T", B=x.shape[0], T=x.shape[1])
+    check_mask("mask", mask, "B T", B=x.shape[0], T=x.shape[1])
     check_shape("parents", parents, "B H T T", B=x.shape[0], T=x.shape[1])
     weights = keep(parents.mean(1), mask.unsqueeze(1) & mask.unsqueeze(2))
     return weights @ keep(x, mask), mask & (weights.detach().sum(-1) > 0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.causal.backdoor import as_log_prior, backdoor_adjust
-from mmaffect.ops import at_least_float32, check_positive, check_shape, keep
+from mmaffect.ops import at_least_float32, check_int64, check_mask, check_positive, check_shape, keep
 
 
 def class_prototypes(values: Tensor, labels: Tensor, mask: Tensor, classes: int) -> Tensor:
@@ -35,12 +35,13 @@ def class_prototypes(values: Tensor, labels: Tensor, mask: Tensor, classes: int)
         [2.0, 7.0]
     """
     check_shape("values", values, "N T D")
-    check_shape("mask", mask, "N T", N=values.shape[0], T=values.shape[1])
+    check_mask("mask", mask, "N T", N=values.shape[0], T=values.shape[1])
     if labels.dim() == 1:
         check_shape("labels", labels, "N", N=values.shape[0])
         labels = labels.unsqueeze(1)
     else:
         check_shape("labels", labels, "N T", N=values.shape[0], T=values.shape[1])
+    check_int64(labels=labels)
     if bool((labels >= classes).any()):
         raise ValueError(f"labels: expected classes from 0 to {classes - 1}, got {int(labels.max())}")
     member = (labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)) & mask.unsqueeze(-1)
@@ -105,7 +106,9 @@ class PrototypeHead(nn.Module):
         self.dim, self.classes = dim, len(self.given_log_prior)
         for name, means in prototypes.items():
             check_shape(f"prototypes[{name!r}]", means, "C D", C=self.classes)
-        self.encoders = nn.ModuleDict({name: _PrototypeEncoder(means, hidden) for name, means in prototypes.items()})
+        # A list, since a ModuleDict refuses names with a dot and some others.
+        self.names = tuple(prototypes)
+        self.encoders = nn.ModuleList(_PrototypeEncoder(means, hidden) for means in prototypes.values())
         self.weight = nn.Parameter(torch.empty(self.classes, self.classes, dim + hidden * len(prototypes)))
         self.bias = nn.Parameter(torch.empty(self.classes, self.classes))
         self.prior_shift = nn.Parameter(torch.empty(self.classes)) if learn_prior else None
@@ -124,7 +127,7 @@ class PrototypeHead(nn.Module):
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
-        return f"{self.dim}, classes={self.classes}, learn_prior={self.prior_shift is not None}"
+        return f"{self.dim}, classes={self.classes}, names={self.names}, learn_prior={self.prior_shift is not None}"
 
     @property
     def log_prior(self) -> Tensor:
@@ -145,7 +148,7 @@ class PrototypeHead(nn.Module):
         if hidden.dim() < 1 or hidden.shape[-1] != self.dim:
             raise ValueError(f"hidden: expected shape (..., D) with D = {self.dim}, got {tuple(hidden.shape)}")
         # W_i [h; e_i] + b_i in its two parts: the second is the same for every sample.
-        encoded = torch.cat([encoder() for encoder in self.encoders.values()], dim=-1)
+        encoded = torch.cat([encoder() for encoder in self.encoders], dim=-1)
         constant = torch.einsum("ke,kce->kc", encoded, self.weight[:, :, self.dim :]) + self.bias
         own = nn.functional.linear(hidden, self.weight[:, :, : self.dim].flatten(0, 1))
         own = own.reshape(*hidden.shape[:-1], self.classes, self.classes)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmaffect.ops import at_least_float32, check_choice, check_shape, keep
+from mmaffect.ops import at_least_float32, check_choice, check_mask, check_shape, keep
 
 
 def masked_reconstruction(
@@ -50,7 +50,7 @@ def masked_reconstruction(
     total = torch.zeros((), device=next(iter(reconstructed.values())).device)
     for name, guess in reconstructed.items():
         check_shape(f"truth[{name!r}]", truth[name], "B T D", B=guess.shape[0], T=guess.shape[1], D=guess.shape[2])
-        check_shape(f"masks[{name!r}]", masks[name], "B T", B=guess.shape[0], T=guess.shape[1])
+        check_mask(f"masks[{name!r}]", masks[name], "B T", B=guess.shape[0], T=guess.shape[1])
         error = keep(at_least_float32(guess), masks[name]) - keep(at_least_float32(truth[name]), masks[name])
         rows = error.square() if kind == "mse" else torch.where(error.abs() < 1, error.square() / 2, error.abs() - 0.5)
         total = total + rows.mean(-1).sum() / masks[name].sum().clamp(min=1)

@@ -1,7 +1,15 @@
 """The ground floor: pure functions that every room may use."""
 
 from mmaffect.ops.acyclicity import acyclicity
-from mmaffect.ops.checks import InputError, check_choice, check_positive, check_shape
+from mmaffect.ops.checks import (
+    InputError,
+    check_choice,
+    check_dropout,
+    check_int64,
+    check_mask,
+    check_positive,
+    check_shape,
+)
 from mmaffect.ops.contrastive import info_nce_rows
 from mmaffect.ops.dropout import dropout
 from mmaffect.ops.entmax import entmax
@@ -14,6 +22,7 @@ from mmaffect.ops.masks import (
     read_out,
     reverse_steps,
     sources_and_queries,
+    step_mask,
 )
 from mmaffect.ops.softmax import masked_softmax
 
@@ -22,6 +31,9 @@ __all__ = [
     "acyclicity",
     "at_least_float32",
     "check_choice",
+    "check_dropout",
+    "check_int64",
+    "check_mask",
     "check_positive",
     "check_shape",
     "dropout",
@@ -35,4 +47,5 @@ __all__ = [
     "read_out",
     "reverse_steps",
     "sources_and_queries",
+    "step_mask",
 ]

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor
 
 
@@ -41,6 +42,59 @@ def check_shape(name: str, tensor: Tensor, expected: str, **sizes: int) -> None:
         return
     known = ", ".join(f"{n} = {sizes[n]}" for n in names if n in sizes)
     raise ValueError(f"{name}: expected shape ({', '.join(names)}){' with ' + known if known else ''}, got {shape}")
+
+
+def check_mask(name: str, mask: Tensor, expected: str, **sizes: int) -> None:
+    """Raise unless ``mask`` is bool and has the shape spelled in ``expected``, as for :func:`check_shape`.
+
+    A mask of numbers is refused rather than read as one: tokenizers and other libraries do not agree on what 0 means.
+
+    Raises:
+        ValueError: on another shape or dtype.
+
+    Example:
+        >>> check_mask("mask", torch.ones(2, 3), "B T", B=2, T=3)
+        Traceback (most recent call last):
+        ...
+        ValueError: mask: expected bool, True = is there, got torch.float32; see mask.bool()
+    """
+    check_shape(name, mask, expected, **sizes)
+    if mask.dtype != torch.bool:
+        raise ValueError(f"{name}: expected bool, True = is there, got {mask.dtype}; see mask.bool()")
+
+
+def check_int64(**tensors: Tensor) -> None:
+    """Raise unless every named tensor holds int64: labels, token ids, values of a confounder.
+
+    Raises:
+        ValueError: naming the first that does not.
+
+    Example:
+        >>> check_int64(labels=torch.tensor([0.5]))
+        Traceback (most recent call last):
+        ...
+        ValueError: labels: expected an int64 tensor, got torch.float32
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.int64:
+            raise ValueError(f"{name}: expected an int64 tensor, got {tensor.dtype}")
+
+
+def check_dropout(**rates: float) -> None:
+    """Raise unless every named share of what is dropped lies in [0, 1].
+
+    Raises:
+        ValueError: naming the first argument that does not.
+
+    Example:
+        >>> check_dropout(dropout=1.5)
+        Traceback (most recent call last):
+        ...
+        ValueError: dropout: expected a share from 0 to 1, got 1.5
+    """
+    for name, rate in rates.items():
+        if not 0 <= rate <= 1:
+            raise ValueError(f"{name}: expected a share from 0 to 1, got {rate}")
 
 
 def check_positive(**values: float) -> None:

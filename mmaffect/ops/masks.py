@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmaffect.ops.checks import check_choice
+from mmaffect.ops.checks import check_choice, check_mask
 
 
 def keep(x: Tensor, mask: Tensor) -> Tensor:
@@ -60,8 +60,33 @@ def masked_mean(x: Tensor, mask: Tensor, dim: int = 1) -> Tensor:
     return (total / weight.sum(dim).clamp(min=1)).to(x.dtype)
 
 
+def step_mask(name: str, x: Tensor, mask: Tensor | None, expected: str = "B T") -> Tensor:
+    """The mask of a sequence, checked; True throughout where none is given.
+
+    Args:
+        name: what the caller calls the mask.
+        x: the sequence.
+        mask: True = a real step; all by default.
+        expected: how the caller calls batch and steps.
+
+    Shape:
+        ``x (B, T, D)`` → ``(B, T)``.
+
+    Raises:
+        ValueError: on another shape, or a mask that is not bool.
+
+    Example:
+        >>> step_mask("mask", torch.zeros(1, 2, 3), None).tolist()
+        [[True, True]]
+    """
+    if mask is None:
+        return x.new_ones(x.shape[:2]).bool()
+    check_mask(name, mask, expected, **dict(zip(expected.split(), x.shape[:2], strict=True)))
+    return mask
+
+
 def sources_and_queries(x: Tensor, mask: Tensor | None, queries: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Fill in what a layer that looks across steps was not told.
+    """Fill in what a layer that looks across steps was not told, and check what it was.
 
     Args:
         x: steps.
@@ -71,13 +96,15 @@ def sources_and_queries(x: Tensor, mask: Tensor | None, queries: Tensor | None =
     Shape:
         ``x (B, T, D)`` → both ``(B, T)``.
 
+    Raises:
+        ValueError: on another shape, or a mask that is not bool.
+
     Example:
         >>> sources_and_queries(torch.zeros(1, 2, 3), torch.tensor([[True, False]]))[1].tolist()
         [[True, False]]
     """
-    if mask is None:
-        mask = x.new_ones(x.shape[:2]).bool()
-    return mask, mask if queries is None else queries | mask
+    mask = step_mask("mask", x, mask)
+    return mask, mask if queries is None else step_mask("queries", x, queries) | mask
 
 
 def lengths_to_mask(lengths: Tensor, size: int | None = None) -> Tensor:

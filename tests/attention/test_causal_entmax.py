@@ -108,7 +108,14 @@ def test_errors_name_the_argument():
         CausalEntmaxAttention(3, heads=2)
     with pytest.raises(ValueError, match=r"alpha: expected a number >= 1 or 'learned', got 0\.5"):
         CausalEntmaxAttention(4, alpha=0.5)
-    with pytest.raises(ValueError, match="alpha: 'learnt' is unknown; did you mean 'learned'"):
+    with pytest.raises(ValueError, match="alpha: expected a number >= 1 or 'learned', got 'learnt'"):
         CausalEntmaxAttention(4, alpha="learnt")
+    for mask in (torch.ones(1, 2, 1), torch.ones(2, 1)):
+        with pytest.raises(ValueError, match=r"mask: expected shape \(B, T\) with B = 1, T = 2"):
+            CausalEntmaxAttention(4)(torch.zeros(1, 2, 4), mask.bool())
+    with pytest.raises(ValueError, match=r"mask: expected bool, True = is there, got torch.int64"):
+        CausalEntmaxAttention(4)(torch.zeros(1, 2, 4), torch.ones(1, 2, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"queries: expected bool"):
+        CausalEntmaxAttention(4)(torch.zeros(1, 2, 4), queries=torch.ones(1, 2))
     with pytest.raises(ValueError, match=r"x: expected shape \(B, T, D\) with D = 4"):
         CausalEntmaxAttention(4)(torch.zeros(1, 2, 3))

@@ -249,13 +249,15 @@ def test_errors_name_the_argument():
     x = {"a": torch.zeros(2, 3, 4), "b": torch.zeros(2, 1, 4)}
     with pytest.raises(ValueError, match="dim: expected a multiple of heads = 3, got 4"):
         CompositeAttention(4, 3, ("a",))
-    with pytest.raises(ValueError, match=r"names: expected at least one modality, each once, got \('a', 'a'\)"):
+    with pytest.raises(
+        ValueError, match=r"names: expected a list of modalities, at least one and each once, got \('a', 'a'\)"
+    ):
         CompositeAttention(4, 2, ("a", "a"))
-    with pytest.raises(ValueError, match=r"names: expected at least one modality, each once, got \(\)"):
+    with pytest.raises(ValueError, match=r"names: expected a list of modalities, at least one and each once, got \(\)"):
         CompositeAttention(4, 2, ())
-    with pytest.raises(ValueError, match=r"x: expected the modalities \('a', 'b'\), got \('a',\)"):
+    with pytest.raises(ValueError, match=r"x: expected \('a', 'b'\) \(a mask of False for the absent\), got \('a',\)"):
         layer({"a": x["a"]})
-    with pytest.raises(ValueError, match=r"masks: expected the modalities \('a', 'b'\), got \('a', 'c'\)"):
+    with pytest.raises(ValueError, match=r"masks: expected \('a', 'b'\) .*, got \('a', 'c'\)"):
         layer(x, {"a": None, "c": None})
     with pytest.raises(ValueError, match=r"x\['b'\]: expected shape \(B, T, D\) with B = 2, D = 4, got \(1, 1, 4\)"):
         layer({"a": x["a"], "b": torch.zeros(1, 1, 4)})

@@ -116,7 +116,7 @@ def test_errors_name_the_argument():
         backdoor_adjust(torch.zeros(3), torch.zeros(3))
     with pytest.raises(ValueError, match=r"log_prior: expected shape \(K\) with K = 2, got \(3,\)"):
         backdoor_adjust(torch.zeros(1, 2, 4), torch.zeros(3))
-    with pytest.raises(ValueError, match=r"labels: expected int64, got torch.float32"):
+    with pytest.raises(ValueError, match=r"labels: expected an int64 tensor, got torch.float32"):
         class_frequencies(torch.zeros(2), 2)
     with pytest.raises(ValueError, match="labels: expected known values from 0 to 1, got 2"):
         class_frequencies(torch.tensor([0, 2]), 2)

@@ -85,9 +85,9 @@ def test_errors_name_the_argument():
         token_class_counts(-torch.ones(1, 2, dtype=torch.int64), labels, mask, **options)
     with pytest.raises(ValueError, match="labels: expected values from 0 to 1, got 2 to 2"):
         token_class_counts(torch.tensor([[1, 3]]), torch.tensor([2]), mask, **options)
-    with pytest.raises(ValueError, match=r"ids: expected int64, got torch\.int32"):
+    with pytest.raises(ValueError, match=r"ids: expected an int64 tensor, got torch\.int32"):
         token_class_counts(ids.int(), labels, mask, **options)
-    with pytest.raises(ValueError, match=r"ids: expected int64, got torch\.float32"):
+    with pytest.raises(ValueError, match=r"ids: expected an int64 tensor, got torch\.float32"):
         mask_tokens(ids.float(), mask, ids[0], special=[], mask_id=0)
     with pytest.raises(ValueError, match=r"mask: expected shape \(B, T\) with B = 1, T = 2, got \(1, 1\)"):
         mask_tokens(ids, mask[:, :1], ids[0], special=[], mask_id=0)

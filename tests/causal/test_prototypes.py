@@ -24,7 +24,7 @@ def test_mixture_equals_a_loop_over_classifiers(uniform):
     head, h = PrototypeHead(4, prototypes, prior=prior, hidden=6), torch.randn(7, 4)
     expected = torch.zeros(7, 3)
     for i in range(3):
-        encoded = [head.encoders[name].maps(prototypes[name][i]) for name in prototypes]
+        encoded = [e.maps(x[i]) for e, x in zip(head.encoders, prototypes.values(), strict=True)]
         joint = torch.stack([torch.cat([row, *encoded]) for row in h])
         logits = joint @ head.weight[i].T + head.bias[i]
         expected += (1 / 3 if uniform else prior[i]) * logits.softmax(-1)
@@ -32,7 +32,7 @@ def test_mixture_equals_a_loop_over_classifiers(uniform):
 
 
 def test_encoders_are_three_maps_with_relu_between():
-    encoder = PrototypeHead(4, means(2, (3,)), prior=[0.5, 0.5], hidden=2).encoders["m0"]
+    encoder = PrototypeHead(4, means(2, (3,)), prior=[0.5, 0.5], hidden=2).encoders[0]
     x = encoder.means
     for i in (0, 2):
         x = (x @ encoder.maps[i].weight.T + encoder.maps[i].bias).clamp(min=0)
@@ -74,12 +74,12 @@ def test_a_learned_prior_starts_at_the_given_one_and_moves():
 def test_prototypes_are_copied_and_saved():
     given = means(2)
     head = PrototypeHead(4, given, prior=[0.5, 0.5])
-    before = head.encoders["m0"].means.clone()
+    before = head.encoders[0].means.clone()
     given["m0"] += 1
-    torch.testing.assert_close(head.encoders["m0"].means, before)
+    torch.testing.assert_close(head.encoders[0].means, before)
     other = PrototypeHead(4, {n: torch.zeros_like(v) for n, v in given.items()}, prior=[0.5, 0.5])
     other.load_state_dict(head.state_dict())
-    torch.testing.assert_close(other.encoders["m0"].means, before)
+    torch.testing.assert_close(other.encoders[0].means, before)
     assert not any("means" in name for name, _ in head.named_parameters())
 
 
@@ -120,3 +120,10 @@ def test_errors_name_the_argument():
         class_prototypes(values, torch.tensor([0, 2]), mask, 2)
     with pytest.raises(ValueError, match=r"labels: expected shape \(N\) with N = 2, got \(3,\)"):
         class_prototypes(values, torch.tensor([0, 1, 1]), mask, 2)
+    with pytest.raises(ValueError, match=r"labels: expected an int64 tensor, got torch\.float32"):
+        class_prototypes(values, torch.tensor([0.0, 0.5]), mask, 2)
+
+
+def test_modalities_may_have_any_name():
+    prototypes = {"eda.wrist": torch.zeros(2, 3), "keys": torch.zeros(2, 4), "type": torch.zeros(2, 5)}
+    assert PrototypeHead(4, prototypes, prior=[0.5, 0.5])(torch.zeros(3, 4)).shape == (3, 2)

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from mmaffect.ops import InputError, check_choice, check_positive, check_shape
+from mmaffect.ops import (
+    InputError,
+    check_choice,
+    check_dropout,
+    check_int64,
+    check_mask,
+    check_positive,
+    check_shape,
+)
 
 
 def test_shapes():
@@ -27,3 +35,21 @@ def test_choices_offer_the_nearest():
 def test_positive(value):
     with pytest.raises(ValueError, match="dim: expected a value > 0"):
         check_positive(dim=value)
+
+
+def test_a_mask_is_bool_and_of_its_shape():
+    check_mask("mask", torch.ones(2, 3, dtype=torch.bool), "B T", B=2, T=3)
+    with pytest.raises(ValueError, match=r"mask: expected shape \(B, T\) with B = 2, T = 3, got \(2, 3, 1\)"):
+        check_mask("mask", torch.ones(2, 3, 1, dtype=torch.bool), "B T", B=2, T=3)
+    for dtype in (torch.int64, torch.uint8, torch.float32):
+        with pytest.raises(ValueError, match=f"mask: expected bool, True = is there, got {dtype}"):
+            check_mask("mask", torch.ones(2, 3, dtype=dtype), "B T")
+
+
+def test_integers_and_shares():
+    check_int64(ids=torch.tensor([1]))
+    with pytest.raises(ValueError, match=r"ids: expected an int64 tensor, got torch\.int32"):
+        check_int64(labels=torch.tensor([1]), ids=torch.tensor([1], dtype=torch.int32))
+    check_dropout(dropout=0.0, other=1.0)
+    with pytest.raises(ValueError, match=r"other: expected a share from 0 to 1, got -0\.1"):
+        check_dropout(dropout=0.0, other=-0.1)

@@ -173,6 +173,18 @@ def test_compiles_whole_exports_and_batches_over(alpha):
     )
 
 
+@pytest.mark.parametrize("alpha", [1.3, 1.5])
+def test_exports_for_rows_of_any_length(alpha):
+    class Layer(torch.nn.Module):
+        def forward(self, scores):
+            return entmax(scores, alpha=alpha)
+
+    size = torch.export.Dim("size", min=2)
+    exported = torch.export.export(Layer(), (normal(3, 5),), dynamic_shapes=({1: size},)).module()
+    for length in (2, 5, 700):
+        torch.testing.assert_close(exported(normal(3, length)), entmax(normal(3, length), alpha=alpha))
+
+
 def test_refuses_softmax_under_another_name():
     with pytest.raises(ValueError, match="alpha: expected a number above 1, got 1"):
         entmax(torch.zeros(2), alpha=1)
