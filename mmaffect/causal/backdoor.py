@@ -14,7 +14,8 @@ def backdoor_adjust(log_prob: Tensor, log_prior: Tensor) -> Tensor:
     .. math:: \log P(y \mid do(x)) = \log \sum_c P(y \mid x, c)\, P(c)
 
     The average is over P(c), not over P(c | x): that is all the difference between doing and seeing. It is P(y | do(x))
-    only where c blocks every back-door path from x to y and each value of c has some chance at each x.
+    if c is no effect of x, blocks every back-door path from x to y, and each value of c has some chance at each x. A
+    step on the way from x to y fails the first: averaged over, it takes away what x does through it.
 
     Args:
         log_prob: log P(y | x, c), finite.
@@ -45,7 +46,8 @@ def class_frequencies(labels: Tensor, classes: int) -> Tensor:
     """How often each value occurs: P(c) of a confounder, or P(y), as the training split has it.
 
     Args:
-        labels: values from 0; negative ones (-100) are unknown and left out.
+        labels: values from 0; negative ones (-100) are unknown and left out. The others speak for all only where
+            whether a value is known has nothing to do with it.
         classes: how many values there are.
 
     Shape:
@@ -101,7 +103,7 @@ class BackdoorHead(nn.Module):
     of its parts.
 
     Args:
-        dim: width of the hidden state, which must not be made from c.
+        dim: width of the hidden state, which must not be made from c, and must keep what x says of y.
         classes: values of y.
         prior: P(c), such as :func:`class_frequencies` of the training split; a buffer. It is not learned: the
             likelihood of P(y | x, c) says nothing of it, and that of the mixture would bend it towards P(c | x).
@@ -115,7 +117,8 @@ class BackdoorHead(nn.Module):
     Example:
         >>> head = BackdoorHead(8, 3, prior=[0.5, 0.3, 0.2])
         >>> h, c, y = torch.randn(4, 8), torch.tensor([0, 2, 1, -100]), torch.tensor([2, 0, 1, 1])
-        >>> loss = nn.functional.nll_loss(head(h, c), y)  # trains P(y | x, c)
+        >>> known = c >= 0  # the others would carry no gradient, yet count in the mean
+        >>> loss = nn.functional.nll_loss(head(h[known], c[known]), y[known])  # trains P(y | x, c)
         >>> head(h).shape  # estimates log P(y | do(x))
         torch.Size([4, 3])
     """
@@ -152,7 +155,8 @@ class BackdoorHead(nn.Module):
             raise ValueError(f"hidden: expected shape (..., D) with D = {self.dim}, got {tuple(hidden.shape)}")
         logits = at_least_float32(self.linear(hidden).unflatten(-1, (self.strata, self.classes)))
         log_prob = logits.log_softmax(-1)
-        average = backdoor_adjust(log_prob, self.log_prior)
+        # Taken anew, as a head in half precision has rounded its buffer: a sum of 1 is a sum of 1.
+        average = backdoor_adjust(log_prob, at_least_float32(self.log_prior).log_softmax(0))
         if confounder is None:
             return average.to(hidden.dtype)
         if confounder.shape != hidden.shape[:-1]:

@@ -16,8 +16,9 @@ def counterfactual_difference(log_prob: Tensor, counterfactual_log_prob: Tensor,
     The paper prints probabilities; its published code subtracts log-probabilities, and so do we.
 
     Args:
-        log_prob: log p(y | x).
-        counterfactual_log_prob: log p(y | x_cf), from the same model; see :func:`mask_tokens` for one such input.
+        log_prob: log p(y | x), finite.
+        counterfactual_log_prob: log p(y | x_cf), finite, from the same model; see :func:`mask_tokens` for one such
+            input.
         tau: how much is taken away; see :func:`choose_tau`.
 
     Shape:
@@ -49,7 +50,7 @@ def choose_tau(
     targets: Tensor,
     metric: Callable[[Tensor, Tensor], float | Tensor],
     *,
-    grid: Sequence[float] = GRID,
+    grid: Sequence[float] | Tensor = GRID,
 ) -> float:
     """The τ whose scores do best on validation data; of several, the smallest.
 
@@ -57,8 +58,8 @@ def choose_tau(
     rate: figures so chosen are no estimate of anything.
 
     Args:
-        log_prob: log p(y | x).
-        counterfactual_log_prob: log p(y | x_cf).
+        log_prob: log p(y | x), finite.
+        counterfactual_log_prob: log p(y | x_cf), finite.
         targets: handed to the metric as they are.
         metric: ``metric(scores, targets)``, larger is better; a NaN never wins.
         grid: values to try; 0, 0.1, ..., 3 by default.
@@ -77,7 +78,7 @@ def choose_tau(
         >>> choose_tau(p, biased, torch.tensor([0, 1]), accuracy)
         0.3
     """
-    if not grid:
+    if len(grid) == 0:  # the truth value of an array or a tensor is another
         raise ValueError("grid: expected at least one value of tau, got none")
     best, chosen = -math.inf, math.nan
     for tau in sorted(float(value) for value in grid):

@@ -25,7 +25,7 @@ def token_class_counts(
         ``ids (N, T)`` int64, ``labels (N,)`` int64, ``mask (N, T)`` → ``(V, classes)`` int64.
 
     Raises:
-        ValueError: on other shapes or dtypes, or real tokens or labels out of range.
+        ValueError: on other shapes or dtypes, or real tokens, labels or special tokens out of range.
 
     Example:
         >>> ids, mask = torch.tensor([[0, 2, 2], [0, 2, 1]]), torch.tensor([[True] * 3, [True, True, False]])
@@ -37,13 +37,15 @@ def token_class_counts(
     check_mask("mask", mask, "N T", N=ids.shape[0], T=ids.shape[1])
     check_positive(vocabulary=vocabulary, classes=classes)
     check_int64(ids=ids, labels=labels)
+    uncounted = torch.tensor(list(special), dtype=torch.int64, device=ids.device)
+    _check_range("special", uncounted, vocabulary)
     counted = mask & (labels >= 0).unsqueeze(1)
     label = labels.unsqueeze(1).expand_as(ids)[counted]
     token = ids[counted]
     _check_range("ids", token, vocabulary)
     _check_range("labels", label, classes)
     counts = torch.bincount(token * classes + label, minlength=vocabulary * classes).view(vocabulary, classes)
-    return counts.index_fill(0, torch.tensor(list(special), dtype=torch.int64, device=counts.device), 0)
+    return counts.index_fill(0, uncounted, 0)
 
 
 def telling_tokens(
@@ -70,7 +72,8 @@ def telling_tokens(
         ``counts (V, C)`` → ``(k,)`` int64, k ≤ ``top``.
 
     Raises:
-        ValueError: on another shape, classes out of range, or a ``top`` that is not positive.
+        ValueError: on another shape, counts that are not finite (such as shares of a class without any token), classes
+            out of range, or a ``top`` that is not positive.
 
     Example:
         >>> telling_tokens(torch.tensor([[9, 9], [5, 1], [0, 8], [0, 0]])).tolist()
@@ -78,6 +81,9 @@ def telling_tokens(
     """
     check_shape("counts", counts, "V C")
     check_positive(top=top)
+    if not bool(counts.isfinite().all()):
+        bad = (~counts.isfinite()).any(0).nonzero().flatten().tolist()
+        raise ValueError(f"counts: expected finite numbers, got others in classes {bad}")
     chosen = list(range(counts.shape[1])) if classes is None else list(classes)
     outside = [c for c in chosen if not 0 <= c < counts.shape[1]]
     if outside or not chosen:

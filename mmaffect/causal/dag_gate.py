@@ -64,7 +64,8 @@ class DAGGate(nn.Module):
 
     **It is a gate.** The paper calls A a causal graph; nothing in its training makes it one. A sigmoid of pairwise
     scores, pushed towards a task's loss and towards having no cycles, says which modalities the task listens to.
-    Even learners made for linear graphs recover next to nothing from standardised data (see :func:`learn_dag`).
+    Even learners made for linear graphs lose most directions once their data are standardised: about a third of the
+    edges keep theirs, and the distance to the truth is about that of an empty graph (see :func:`learn_dag`).
 
     The equations were lost in the text we have: W_q and W_k have no bias, and the weight of the L1 term is ours.
 
@@ -132,8 +133,8 @@ class DAGGate(nn.Module):
 
         Returns:
             Weights that sum to 1 over the modalities present, and to 0 where none is; a single one has weight 1. The
-            others have weight 0, no edges and no gradient. The penalty is the mean over all samples; one with fewer
-            than two modalities has no edges and adds 0.
+            others have weight 0, no edges and no gradient. The penalty is the mean over all samples, 0 where there
+            are none; one with fewer than two modalities has no edges and adds 0.
 
         Raises:
             ValueError: on another shape.
@@ -146,7 +147,7 @@ class DAGGate(nn.Module):
             adjacency = nodes.new_zeros(*present.shape, present.shape[1])
             return GateOutput(masked_softmax(adjacency[:, 0], present), adjacency, nodes.new_zeros(()))
         nodes = keep(nodes, present)
-        scores = at_least_float32(self.query(nodes) @ self.key(nodes).mT) / self.dim**0.5
+        scores = at_least_float32(self.query(nodes)) @ at_least_float32(self.key(nodes)).mT / self.dim**0.5
         edges = present.unsqueeze(1) & present.unsqueeze(2)
         edges = edges & ~torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
         if self.kind == "notears":
@@ -160,7 +161,9 @@ class DAGGate(nn.Module):
             adjacency = keep(gumbel_sigmoid(scores, noise, self.temperature), edges)
             weights = _edge_shares(adjacency, present)
             penalty = self.l1 * adjacency.sum((1, 2))
-        return GateOutput(weights.to(nodes.dtype), adjacency.to(nodes.dtype), penalty.mean())
+        # Not mean(), which is NaN where there is no sample.
+        penalty = penalty.sum() / max(penalty.shape[0], 1)
+        return GateOutput(weights.to(nodes.dtype), adjacency.to(nodes.dtype), penalty)
 
 
 def _column_shares(log_adjacency: Tensor, edges: Tensor, present: Tensor) -> Tensor:

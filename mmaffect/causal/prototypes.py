@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from mmaffect.causal.backdoor import as_log_prior, backdoor_adjust
 from mmaffect.ops import at_least_float32, check_int64, check_mask, check_positive, check_shape, keep
 
+CHUNK = 64  # samples that are summed at once: a whole split in float64 may not fit into memory
+
 
 def class_prototypes(values: Tensor, labels: Tensor, mask: Tensor, classes: int) -> Tensor:
     """Mean of each class over the real steps of its samples; call it on the training split and on nothing else.
@@ -44,13 +46,17 @@ def class_prototypes(values: Tensor, labels: Tensor, mask: Tensor, classes: int)
     check_int64(labels=labels)
     if bool((labels >= classes).any()):
         raise ValueError(f"labels: expected classes from 0 to {classes - 1}, got {int(labels.max())}")
-    member = (labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)) & mask.unsqueeze(-1)
-    member = member.flatten(0, 1).double()
-    counts = member.sum(0)
+    counts = torch.zeros(classes, dtype=torch.float64, device=values.device)
+    total = torch.zeros(classes, values.shape[-1], dtype=torch.float64, device=values.device)
+    for start in range(0, len(values), CHUNK):
+        value, label, real = (part[start : start + CHUNK] for part in (values, labels, mask))
+        member = (label.unsqueeze(-1) == torch.arange(classes, device=label.device)) & real.unsqueeze(-1)
+        member = member.flatten(0, 1).double()
+        counts += member.sum(0)
+        total += member.mT @ keep(value, real).flatten(0, 1).double()
     empty = (counts == 0).nonzero().flatten().tolist()
     if empty:
         raise ValueError(f"labels: expected a real step in every one of {classes} classes, got none in {empty}")
-    total = member.mT @ keep(values, mask).flatten(0, 1).double()
     return (total / counts.unsqueeze(-1)).to(values.dtype)
 
 
@@ -61,11 +67,11 @@ class PrototypeHead(nn.Module):
               p(y \mid h) = \sum_i P(i)\, \mathrm{softmax}(W_i [h; e_{i,1}; \dots; e_{i,M}] + b_i)
 
     **This head makes no causal claim.** The paper reads i as a confounder and the sum as P(y | do(x)). But i is nothing
-    a sample has: only the mixture meets the labels, and what maximises its likelihood is P(y | x), whatever
-    stands inside (measured in the guide). Nor does the prototype depend on the sample: it reaches the logits as one
+    a sample has: only the mixture meets the labels, and what maximises its likelihood is P(y | x), as near as
+    it can express it (measured in the guide). Nor does the prototype depend on the sample: it reaches the logits as one
     constant a classifier. For the do-distribution use :class:`BackdoorHead`, which needs the confounder observed.
 
-    The prototypes are buffers, so they are the training split's wherever the head goes.
+    The prototypes are buffers: they are saved with the head, and ``forward`` takes no others.
 
     Args:
         dim: width of the joint state h.
@@ -133,7 +139,8 @@ class PrototypeHead(nn.Module):
     def log_prior(self) -> Tensor:
         """The logarithm of P(i), as given or as learned: ``(C,)``."""
         given = at_least_float32(self.given_log_prior)
-        return given if self.prior_shift is None else (given + self.prior_shift).log_softmax(0)
+        # Normalised in either case, as a head in half precision has rounded what was given.
+        return (given if self.prior_shift is None else given + self.prior_shift).log_softmax(0)
 
     def forward(self, hidden: Tensor, *, uniform: bool = False) -> Tensor:
         """Log-probabilities of y.

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import nll_loss
 
 from mmaffect.causal import BackdoorHead, backdoor_adjust, class_frequencies
+from mmaffect.causal.backdoor import as_log_prior
 
 
 def test_doing_and_seeing_differ_by_the_law_that_is_averaged_over():
@@ -84,6 +85,38 @@ def test_a_sample_trains_its_own_stratum_and_one_of_unknown_stratum_none():
     assert (gradient[2] != 0).any()
     assert (h.grad[1] == 0).all()
     assert (h.grad[0] != 0).any()
+
+
+def test_a_step_on_the_way_is_no_confounder():
+    # x -> c -> y alone: doing is seeing, P(y | x) = Σ P(y | c) P(c | x); averaged over P(c), x would do nothing.
+    prior_x = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    c_given_x = torch.tensor([[0.9, 0.1], [0.2, 0.8]], dtype=torch.float64)
+    y_given_c = torch.tensor([[0.7, 0.3], [0.1, 0.9]], dtype=torch.float64)
+    adjusted = backdoor_adjust(y_given_c.expand(2, 2, 2).log(), (prior_x @ c_given_x).log()).exp()
+    torch.testing.assert_close(adjusted[0], adjusted[1])
+    done = c_given_x @ y_given_c
+    assert (adjusted - done).abs().max() > 0.2
+
+
+def test_half_precision_keeps_a_sum_of_one():
+    head = BackdoorHead(2, 3, prior=[0.37, 0.41, 0.22]).bfloat16()
+    assert abs(head.log_prior.float().exp().sum().item() - 1) > 1e-4  # what rounding leaves of it
+    with torch.no_grad():
+        head.linear.bias.view(3, 3)[:, 0] = 100
+    torch.testing.assert_close(head(torch.zeros(1, 2).bfloat16())[0, 0].float(), torch.zeros(()), rtol=0, atol=1e-6)
+
+
+def test_half_precision_is_rounded_once_at_the_end():
+    torch.manual_seed(0)
+    head, h = BackdoorHead(2, 3, prior=[0.5, 0.5]).bfloat16(), torch.randn(200, 2).bfloat16()
+    each = head.linear(h).view(200, 2, 3).float().log_softmax(-1)
+    expected = (each + torch.tensor(0.5).log()).logsumexp(1)
+    torch.testing.assert_close(head(h), expected.bfloat16(), rtol=0, atol=0)
+
+
+def test_a_prior_that_sums_to_nearly_one_is_made_to():
+    prior = torch.tensor([0.5, 0.500009], dtype=torch.float64)
+    assert abs(as_log_prior(prior).double().exp().sum() - 1) < 5e-7
 
 
 def test_frequencies_leave_out_what_is_unknown():

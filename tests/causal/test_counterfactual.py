@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +37,14 @@ def test_of_equally_good_values_the_smallest_is_chosen_in_any_order_of_the_grid(
     p = torch.tensor([[0.9, 0.1]]).log()
     assert choose_tau(p, p, torch.tensor([0]), accuracy, grid=[0.5, 0.2, 0.9]) == 0.2
     assert choose_tau(p, p, torch.tensor([0]), lambda s, t: -math.inf, grid=[0.5, 0.2]) == 0.2
+
+
+@pytest.mark.parametrize("grid", [np.array([0.5, 0.2]), torch.tensor([0.5, 0.2], dtype=torch.float64), (0.5, 0.2)])
+def test_the_grid_may_be_an_array_or_a_tensor(grid):
+    p = torch.tensor([[0.9, 0.1]]).log()
+    assert choose_tau(p, p, torch.tensor([0]), accuracy, grid=grid) == 0.2
+    with pytest.raises(ValueError, match="grid: expected at least one value"):
+        choose_tau(p, p, torch.tensor([0]), accuracy, grid=grid[:0])
 
 
 def test_a_metric_that_is_undefined_never_wins():

@@ -60,6 +60,16 @@ def test_raw_counts_measure_class_sizes_and_shares_do_not():
     assert telling_tokens(even / torch.tensor([552, 679])).tolist() == [1]
 
 
+def test_a_token_right_at_the_threshold_is_kept():
+    assert telling_tokens(torch.tensor([[9, 11], [10, 10]])).tolist() == [0]  # deviation 1, mean 10
+
+
+def test_shares_of_a_class_without_tokens_are_refused():
+    counts = torch.tensor([[9, 0], [1, 0]])
+    with pytest.raises(ValueError, match=r"counts: expected finite numbers, got others in classes \[1\]"):
+        telling_tokens(counts / counts.sum(0))
+
+
 def test_of_equally_frequent_tokens_the_smaller_ids_come_first():
     counts = torch.tensor([[3, 1]]).repeat(20_000, 1)
     assert telling_tokens(counts, top=7).tolist() == [0, 1, 2, 3, 4, 5, 6]
@@ -85,6 +95,9 @@ def test_errors_name_the_argument():
         token_class_counts(-torch.ones(1, 2, dtype=torch.int64), labels, mask, **options)
     with pytest.raises(ValueError, match="labels: expected values from 0 to 1, got 2 to 2"):
         token_class_counts(torch.tensor([[1, 3]]), torch.tensor([2]), mask, **options)
+    for special in (101, -1):
+        with pytest.raises(ValueError, match=f"special: expected values from 0 to 3, got {special} to {special}"):
+            token_class_counts(ids - 1, labels, mask, special=[special], **(options | {"vocabulary": 4}))
     with pytest.raises(ValueError, match=r"ids: expected an int64 tensor, got torch\.int32"):
         token_class_counts(ids.int(), labels, mask, **options)
     with pytest.raises(ValueError, match=r"ids: expected an int64 tensor, got torch\.float32"):

@@ -94,6 +94,22 @@ def test_a_sample_without_edges_adds_nothing_to_the_mean_penalty():
     torch.testing.assert_close(gate(nodes, present).penalty, gate(nodes[:1]).penalty / 2)
 
 
+@pytest.mark.parametrize("kind", ["notears", "gumbel", "none"])
+def test_a_batch_without_samples_costs_nothing(kind):
+    weights, adjacency, penalty = gate_of(kind=kind)(normal(0, 3, 4))
+    assert (weights.shape, adjacency.shape) == ((0, 3), (0, 3, 3))
+    assert penalty.item() == 0
+
+
+def test_half_precision_keeps_the_digits_of_a_score():
+    # -7 * 10.1875 = -71.3125, which bfloat16 rounds to -71.5: a fifth less of an edge.
+    gate = DAGGate(1)
+    for projection in (gate.query, gate.key):
+        torch.nn.init.ones_(projection.weight)
+    adjacency = gate.bfloat16()(torch.tensor([[[-7.0], [10.1875]]]).bfloat16()).adjacency
+    assert adjacency[0, 0, 1].item() == pytest.approx(math.exp(-71.3125), rel=0.01, abs=0)
+
+
 def test_modalities_in_another_order_keep_their_weights():
     gate, nodes, order = gate_of(), normal(2, 4, 4), [2, 0, 3, 1]
     there, moved = gate(nodes), gate(nodes[:, order])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmaffect.causal import PrototypeHead, class_prototypes
 
@@ -49,7 +50,7 @@ def test_the_prototypes_only_add_one_constant_to_each_classifier():
     assert (head(h) - other(h)).abs().max() > 1e-3
 
     def constant(of):
-        encoded = torch.cat([encoder() for encoder in of.encoders.values()], -1)
+        encoded = torch.cat([encoder() for encoder in of.encoders], -1)
         return (encoded.unsqueeze(1) * of.weight[:, :, 4:]).sum(-1)
 
     with torch.no_grad():
@@ -102,6 +103,48 @@ def test_class_means_leave_out_padding_and_unlabelled(by_step):
             if mask[n, t] and (labels[n, t] if by_step else labels[n]) == c
         ]
         torch.testing.assert_close(found[c], torch.stack(rows).mean(0))
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size in bytes of the largest tensor that any operation gives."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and not func.is_view:
+            self.size = max(self.size, out.numel() * out.element_size())
+        return out
+
+
+def test_class_means_of_a_large_split_need_no_copy_of_it():
+    generator = torch.Generator().manual_seed(0)
+    values, labels = torch.randn(1000, 3, 8, generator=generator), torch.arange(1000) % 3
+    with Largest() as largest:
+        found = class_prototypes(values, labels, torch.ones(1000, 3, dtype=torch.bool), 3)
+    assert 0 < largest.size < values.numel() * values.element_size() / 4
+    expected = torch.stack([values[labels == c].double().mean((0, 1)) for c in range(3)])
+    torch.testing.assert_close(found, expected.float(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("learn_prior", [False, True])
+def test_half_precision_keeps_a_sum_of_one_and_adds_in_float32(learn_prior):
+    torch.manual_seed(0)
+    prior = [0.37, 0.41, 0.22]
+    head = PrototypeHead(4, means(3), prior=prior, learn_prior=learn_prior).bfloat16()
+    assert abs(head.given_log_prior.float().exp().sum().item() - 1) > 1e-4  # what rounding leaves of it
+    with torch.no_grad():
+        head.weight[:, :, 4:] = 0
+    h = torch.randn(50, 4).bfloat16()
+    expected = head(h)
+    with torch.no_grad():
+        head.bias += 256 - head.bias
+        offset = head(h)
+        head.bias.zero_()
+        torch.testing.assert_close(offset, head(h), rtol=0, atol=0)  # in bfloat16, 256 + 0.3 is 256
+        head.bias[:, 0] = 100
+    assert expected.isfinite().all()
+    torch.testing.assert_close(head(h)[:, 0].float(), torch.zeros(50), rtol=0, atol=1e-6)
 
 
 def test_errors_name_the_argument():
