@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmaffect.ops import at_least_float32, keep
+from mmaffect.ops import at_least_float32, is_transformed, keep
 from mmaffect.ops import dropout as drop
 
 # Up to this many steps the fused kernel is the slower one on CPU (benchmarks/multihead.py).
@@ -87,9 +87,10 @@ def _written_out(
     if bias is not None:
         scores = scores + bias
     if mask is not None:
-        # Added rather than selected: one number a pair serves all heads, and the backward pass skips it. In place,
-        # for nothing else holds the scores, and fresh memory is much of the cost.
-        scores += torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
+        # Added rather than selected: one number a pair serves all heads, and the backward pass skips it. In place
+        # where that can be, for nothing else holds the scores, and fresh memory is much of the cost.
+        floor = torch.zeros_like(mask, dtype=scores.dtype).masked_fill(~mask, -torch.inf)
+        scores = scores + floor if is_transformed(mask) else scores.add_(floor)
     weights = torch.softmax(scores, dim=-1).to(value.dtype)
     return drop(weights, dropout) @ value
 

@@ -25,6 +25,7 @@ from mmaffect.ops.masks import (
     step_mask,
 )
 from mmaffect.ops.softmax import masked_softmax
+from mmaffect.ops.transforms import is_transformed
 
 __all__ = [
     "InputError",
@@ -39,6 +40,7 @@ __all__ = [
     "dropout",
     "entmax",
     "info_nce_rows",
+    "is_transformed",
     "keep",
     "last_step",
     "lengths_to_mask",

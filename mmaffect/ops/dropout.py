@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmaffect.ops.masks import at_least_float32
+from mmaffect.ops.transforms import is_transformed
 
 LEVELS = 2**16
 
@@ -14,8 +15,8 @@ def dropout(x: Tensor, rate: float, *, training: bool = True) -> Tensor:
 
     On CPU one draw of 64 random bits decides four elements, which takes about half the time of PyTorch's one draw
     an element. There the rate is rounded to a multiple of 1/65536, and the scale follows the rounded rate: the
-    mean is exact, the rate off by at most 1/131072. On other devices, and for a rate of 1, PyTorch's own dropout.
-    Random numbers come from the global generator, as they do there; the draws differ.
+    mean is exact, the rate off by at most 1/131072. On other devices, for a rate of 1 and under ``vmap``, it is
+    PyTorch's own dropout. Random numbers come from the global generator, as they do there; the draws differ.
 
     Args:
         x: values, floating.
@@ -38,7 +39,7 @@ def dropout(x: Tensor, rate: float, *, training: bool = True) -> Tensor:
     dropped = round(rate * LEVELS)
     if not training or dropped == 0:
         return x
-    if x.device.type != "cpu" or dropped == LEVELS:
+    if x.device.type != "cpu" or dropped == LEVELS or is_transformed(x):
         return F.dropout(x, rate)
     kept = (_random_bits(x.numel()) >= dropped - LEVELS // 2).view(x.shape)
     # Bytes are turned into floats three times as fast as bools.

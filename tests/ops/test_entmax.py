@@ -30,14 +30,27 @@ def by_root_finding(row, alpha):
 
 
 def rows_of_many_shapes(size):
-    """Flat, spread, heavy-tailed, stepped and geometric rows, all with the largest score first."""
+    """Flat, spread, heavy-tailed, stepped and geometric rows; some take Newton's method the most steps known."""
     j = torch.arange(size, dtype=torch.float64)
     rows = [normal(4, size, seed=size, scale=s) for s in (0.0, 1e-3, 0.3, 1.0, 3.0, 100.0)]
     rows += [-c * (j / size).pow(p).expand(1, -1) for c in (0.1, 1, 10, 1000) for p in (0.1, 0.5, 1, 2, 8)]
     rows += [-c * (1 - r**j).expand(1, -1) for c in (0.5, 2, 8) for r in (0.5, 0.9, 0.99)]
     rows += [-c * torch.log1p(j).expand(1, -1) for c in (0.01, 0.1, 0.3, 1)]
-    rows += [-(d * (j >= k).double() + 3 * d * (j >= 4 * k).double()).expand(1, -1) for d in (0.2, 1) for k in (1, 5)]
+    depth, power = (torch.rand(300, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(s)) for s in (1, 2))
+    rows += [-2 * depth * (j >= size**power), -5 * depth * (j / size) ** power, -20 * depth * (j / size) ** power]
     return torch.cat(rows)
+
+
+def by_bisection(scores, alpha):
+    """The definition solved row by row to the last digit, without any of the library's code."""
+    z = (alpha - 1) * (scores - scores.amax(-1, keepdim=True))
+    low, high = torch.full_like(z[:, :1], -1.0), torch.zeros_like(z[:, :1])
+    for _ in range(80):
+        middle = (low + high) / 2
+        enough = (z - middle).clamp(min=0).pow(1 / (alpha - 1)).sum(-1, keepdim=True) >= 1
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    weights = (z - low).clamp(min=0).pow(1 / (alpha - 1))
+    return weights / weights.sum(-1, keepdim=True)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -68,12 +81,22 @@ def test_agrees_with_the_package_forwards_and_backwards(size, scale, seed, alpha
 @pytest.mark.parametrize("alpha", [1.05, 1.25, 1.5, 2.0])
 def test_enough_steps_for_rows_of_every_shape(size, alpha):
     scores = rows_of_many_shapes(size)
-    exact = entmax(scores, alpha=alpha)
-    ones = torch.ones(len(scores), dtype=torch.float64)
-    torch.testing.assert_close(exact.sum(-1), ones, atol=1e-12, rtol=0)
-    single = entmax(scores.float(), alpha=alpha)
-    torch.testing.assert_close(single.double(), entmax(scores.float().double(), alpha=alpha), atol=1e-5, rtol=0)
-    torch.testing.assert_close(single.double().sum(-1), ones, atol=1e-5, rtol=0)
+    torch.testing.assert_close(entmax(scores, alpha=alpha), by_bisection(scores, alpha), atol=1e-12, rtol=0)
+    single, exact = entmax(scores.float(), alpha=alpha), by_bisection(scores.float().double(), alpha)
+    torch.testing.assert_close(single.double(), exact, atol=3e-6 if size <= 256 else 3e-5, rtol=0)
+    torch.testing.assert_close(
+        single.double().sum(-1), torch.ones(len(scores)).double(), atol=2e-6 if size <= 256 else 3e-5, rtol=0
+    )
+
+
+@pytest.mark.parametrize("alpha", [1.3, 1.5, 2.0, 3.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scores_of_any_size(alpha, dtype):
+    scores = torch.tensor([[1e9, 0.0], [-1e9, -1e9], [1e30, -1e30]], dtype=dtype)
+    expected = torch.tensor([[1.0, 0.0], [0.5, 0.5], [1.0, 0.0]], dtype=dtype)
+    torch.testing.assert_close(entmax(scores, alpha=alpha), expected)
+    if alpha <= 2:
+        torch.testing.assert_close(entmax(scores, alpha=torch.tensor(alpha)), expected)
 
 
 def test_two_scores_by_hand():
@@ -84,9 +107,12 @@ def test_two_scores_by_hand():
     assert entmax(torch.tensor([2.0, 0.0], dtype=torch.float64)).tolist() == [1.0, 0.0]
 
 
-def test_alpha_near_one_is_near_softmax():
-    scores = normal(5, 8)
-    torch.testing.assert_close(entmax(scores, alpha=1.0001), torch.softmax(scores, -1), atol=1e-3, rtol=0)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_alpha_near_one_is_near_softmax(dtype):
+    scores = normal(5, 8, dtype=dtype)
+    weights = entmax(scores, alpha=1.001)
+    torch.testing.assert_close(weights, torch.softmax(scores, -1), atol=2e-3, rtol=0)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(5, dtype=dtype), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -185,6 +211,25 @@ def test_exports_for_rows_of_any_length(alpha):
         torch.testing.assert_close(exported(normal(3, length)), entmax(normal(3, length), alpha=alpha))
 
 
-def test_refuses_softmax_under_another_name():
-    with pytest.raises(ValueError, match="alpha: expected a number above 1, got 1"):
-        entmax(torch.zeros(2), alpha=1)
+def test_batched_gradients_and_a_batched_alpha():
+    scores = normal(4, 40000, seed=5).requires_grad_()
+    one = entmax(scores)
+    directions = normal(2, 4, 40000, seed=6)
+    (both,) = torch.autograd.grad(one, scores, directions, is_grads_batched=True, retain_graph=True)
+    (second,) = torch.autograd.grad(one, scores, directions[1])
+    torch.testing.assert_close(both[1], second)
+    alphas = torch.tensor([1.2, 1.5, 2.0], dtype=torch.float64)
+    row = normal(6)
+    together = torch.func.vmap(lambda a: entmax(row, alpha=a))(alphas)
+    torch.testing.assert_close(together, torch.stack([entmax(row, alpha=float(a)) for a in alphas]))
+
+
+def test_rows_and_batches_of_nothing():
+    assert entmax(torch.zeros(3, 0)).shape == (3, 0)
+    assert entmax(torch.zeros(0, 3)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("alpha", [1, 0.5, float("inf"), float("nan")])
+def test_refuses_alphas_that_are_none(alpha):
+    with pytest.raises(ValueError, match=f"alpha: expected a number above 1, got {alpha}"):
+        entmax(torch.zeros(2), alpha=alpha)
