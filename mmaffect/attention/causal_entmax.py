@@ -136,8 +136,8 @@ class CausalEntmaxAttention(nn.Module):
             mask: True = the step may be a source; all by default.
             queries: True = the step asks; the sources always do. A real step at which the modality is
                 absent may still ask for its past: then its ``x`` is read (a speaker embedding, say).
-            return_weights: False leaves the weights out; dense attention (``alpha=1``) is then computed by the fused
-                kernel, which never holds them.
+            return_weights: False leaves the weights out; dense attention (``alpha=1``) then goes through
+                :func:`attend`, whose fused kernel never holds them.
 
         Returns:
             ``y``: zero for a step that has no source or does not ask; ``weights``: zero there too.
