@@ -48,6 +48,21 @@ def test_causal_entmax_attention(options):
     )
 
 
+@pytest.mark.parametrize("alpha", [1, 1.5])
+def test_causal_entmax_attention_with_steps_that_only_ask(alpha):
+    queries = MASK | torch.tensor([[True] * 5, [True, True, True, True, False], [True] * 5])
+    check_all(
+        Case(
+            build=lambda: CausalEntmaxAttention(4, alpha=alpha),
+            inputs={"x": sequence(4), "queries": queries},
+            masks={"x": "queries"},
+            aligned={"output": "queries"},
+            exempt={"export": "the call makes an argument of its own: every second step is no source"},
+            call=lambda layer, x, queries: layer(x, queries & (torch.arange(x.shape[1]) % 2 == 0), queries=queries).y,
+        )
+    )
+
+
 @pytest.mark.parametrize("options", [{}, {"alpha": 1, "causal": False}])
 def test_causal_entmax_attention_without_weights(options):
     check_all(
