@@ -1,4 +1,4 @@
-"""Which step, and which modality, drives which."""
+"""Gates, graphs and adjustments between steps, modalities and confounders; the guide says what each may claim."""
 
 from mmaffect.causal.backdoor import BackdoorHead, backdoor_adjust, class_frequencies
 from mmaffect.causal.counterfactual import choose_tau, counterfactual_difference

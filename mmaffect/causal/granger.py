@@ -92,7 +92,8 @@ class GrangerLoss(nn.Module):
     The paper's target projection ``G`` is detached and would never train, so it is the identity here. For
     the contrast both sides are scaled to unit length: otherwise the temperature would depend on the width.
 
-    Causality in Granger's sense wants parents from the strict past, such as the weights of
+    **It makes no causal claim.** It rewards prediction from the past; Granger's test would compare the prediction with
+    and without a source. For a prediction, parents must come from the strict past, such as the weights of
     :class:`~mmaffect.attention.CausalEntmaxAttention` with ``include_self=False``; the first step then has none and is
     left out. With the paper's own weights a step is its own parent too, and may read its answer.
 

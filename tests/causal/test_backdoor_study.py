@@ -1,9 +1,14 @@
 """What the guide claims of the three heads holds in a small version of its study."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks.backdoor import HEADS, compare, distance, draw_world
+from benchmarks.backdoor import HEADS, Row, compare, distance, draw_world, table
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "backdoor"
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,11 @@ def test_without_a_confounder_all_are_alike():
     errors = [head.done for head in heads]
     assert max(errors) < 0.07
     assert max(errors) - min(errors) < 0.03
+
+
+def test_the_committed_table_is_that_of_the_committed_numbers():
+    rows = [Row(**row) for row in json.loads((RESULTS / "result.json").read_text(encoding="utf-8"))["rows"]]
+    assert (RESULTS / "table.md").read_text(encoding="utf-8") == table(rows)
 
 
 def test_the_exact_law_has_no_distance_to_itself_and_the_uniform_one_has():
