@@ -1,6 +1,7 @@
 """DAGMA's barrier against the library's acyclicity, and its last minimum against the published objective."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,8 +52,21 @@ def test_ends_at_a_minimum_of_the_published_objective():
 
 def test_widens_a_domain_that_its_last_minimum_lies_outside(monkeypatch):
     # The score pulls two strongly tied columns towards a cycle; a narrow second domain excludes the first minimum.
+    seen = []
+
+    def recorded(w, s):
+        seen.append((round(s, 6), bool(np.isfinite(log_det_barrier(w, s).value))))
+        return log_det_barrier(w, s)
+
     monkeypatch.setattr("mmaffect.causal.dagma.SCALES", (1.0, 0.01, 0.8, 0.7, 0.6))
-    covariance = np.array([[1.0, 0.9], [0.9, 1.0]])
-    found = dagma(covariance, lambda1=0.01, tolerance=1e-9, max_iterations=500)
+    monkeypatch.setattr("mmaffect.causal.dagma.log_det_barrier", recorded)
+    found = dagma(np.array([[1.0, 0.9], [0.9, 1.0]]), lambda1=0.01, tolerance=1e-9, max_iterations=500)
     assert np.isfinite(found).all()
     assert found.any()
+    # By tenths, and no further than needed: 0.01, 0.11, ... until the first that holds it.
+    scales = list(dict.fromkeys(s for s, _ in seen if s < 0.6))
+    assert len(scales) > 1
+    assert scales == pytest.approx([0.01 + 0.1 * k for k in range(len(scales))])
+    assert [next(inside for s, inside in seen if s == scale) for scale in scales] == [False] * (len(scales) - 1) + [
+        True
+    ]

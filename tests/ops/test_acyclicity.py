@@ -228,6 +228,8 @@ def test_the_scale_s_and_what_lies_outside_it(method):
     assert acyclicity(adjacency, method, s=2.25).isposinf()
     assert acyclicity(adjacency, method).isposinf()  # M = 2
     assert acyclicity(adjacency, method, s=0.1).isposinf()
+    loop = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])  # an infinity that meets zeros
+    assert acyclicity(loop, method, s=1.0).isposinf()
     for s in (0.0, -1.0):
         with pytest.raises(ValueError, match="s: expected a value > 0"):
             acyclicity(adjacency, method, s=s)
@@ -239,7 +241,7 @@ def test_logdet_is_finite_if_and_only_if_s_is_above_the_spectral_radius(seed, s)
     adjacency = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     radius = torch.linalg.eigvals(adjacency.square()).abs().max()
     h = acyclicity(adjacency, "logdet", s=s * radius.item())
-    assert h.isfinite() == (s > 1) or abs(s - 1) < 1e-9
+    assert (h.isfinite() if s > 1 else h.isposinf()) or abs(s - 1) < 1e-9
 
 
 @pytest.mark.parametrize("method", METHODS)
