@@ -18,8 +18,8 @@ def dagma(covariance: Array, *, lambda1: float, tolerance: float, max_iterations
 
     from :math:`W_0 = 0`, with the published μ = 1, 0.1, ..., 1e-4 and s = 1, 0.9, ..., 0.6. Each minimum is found by
     an orthant-wise quasi-Newton method, where the published code takes up to 60 000 steps of Adam on the subgradient:
-    the problem is the same, the minima are lower, exact zeros come out, and some hundred steps do. As there, s grows
-    by 0.1 where the last minimum lies outside the new domain.
+    the problem is the same, the minima are lower, exact zeros come out, and in all about 300 steps do at d = 10,
+    1000 at d = 20 and 2000 at d = 40. As there, s grows by 0.1 where the last minimum lies outside the new domain.
 
     Args:
         covariance: Σ of centred columns, divided by n.

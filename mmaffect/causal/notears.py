@@ -1,5 +1,7 @@
 """Linear NOTEARS: least squares under the constraint that there be no cycle, by an augmented Lagrangian."""
 
+import warnings
+
 import numpy as np
 from scipy.linalg import expm
 
@@ -18,14 +20,17 @@ def notears(covariance: Array, *, lambda1: float, tolerance: float, max_iteratio
 
     by minimising :math:`f + \tfrac\rho2 h^2 + \alpha h + \lambda_1 \|W\|_1` again and again: ρ grows tenfold until h
     falls to a quarter, then α by ρh, until h is at most 1e-8, as in the published code. That code splits W into its
-    positive and negative part for the L-BFGS-B of SciPy; here an orthant-wise quasi-Newton method takes W as it is. It
-    comes to the same minima in about a tenth of the time.
+    positive and negative part for the L-BFGS-B of SciPy; here an orthant-wise quasi-Newton method takes W as it is. On
+    random graphs of 5 to 10 nodes that takes a seventh to a third of the time and ends a little lower.
 
     Args:
         covariance: Σ of centred columns, divided by n.
         lambda1: weight of the L1 penalty.
         tolerance: of each minimum, relative to the objective.
         max_iterations: steps to each minimum at most.
+
+    Warns:
+        RuntimeWarning: where ρ reaches 1e16 before h reaches its goal.
 
     Shape:
         ``(d, d)`` → ``(d, d)``, the edge from i to j at ``[i, j]``.
@@ -39,13 +44,14 @@ def notears(covariance: Array, *, lambda1: float, tolerance: float, max_iteratio
         h, slope, bend = constraint = _trace_of_exponential(w)
         if np.isinf(h):
             return constraint
-        pull = covariance @ (one - w)
-        force = penalty * h + multiplier
-        return Smooth(
-            0.5 * float(np.vdot(one - w, pull)) + (0.5 * penalty * h + multiplier) * h,
-            force * slope - pull,
-            force * bend + penalty * slope**2 + variances,
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # a step far too long is taken back
+            pull = covariance @ (one - w)
+            force = penalty * h + multiplier
+            value = 0.5 * float(np.vdot(one - w, pull)) + (0.5 * penalty * h + multiplier) * h
+            gradient, curvature = force * slope - pull, force * bend + penalty * slope**2 + variances
+        if not (np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(curvature).all()):
+            return Smooth(np.inf, w, w)
+        return Smooth(value, gradient, curvature)
 
     while h > GOAL and penalty < LARGEST_PENALTY:
         nearer, reached = found, h
@@ -59,6 +65,8 @@ def notears(covariance: Array, *, lambda1: float, tolerance: float, max_iteratio
             penalty *= 10
         found, h = nearer, reached
         multiplier += penalty * h
+    if h > GOAL:
+        warnings.warn(f"notears: h is {h:.1e} at the largest penalty, above {GOAL}", RuntimeWarning, stacklevel=2)
     return found
 
 

@@ -1,5 +1,6 @@
 """Minimising a smooth function plus an L1 penalty: orthant-wise limited-memory quasi-Newton (Andrew & Gao, 2007)."""
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def minimise_with_l1(
     that would change sign become 0. It is halved until it descends enough (Armijo), which also brings back a step over
     the edge of a barrier, where f must be infinite. Two things differ from the paper: L-BFGS starts from the diagonal
     of the Hessian, not from a multiple of the identity, and only entries at 0 are held to the direction of steepest
-    descent. On DAGMA's problems these two together save four steps of five.
+    descent. On DAGMA's problems these two together save between half and three quarters of the steps.
 
     Args:
         smooth: f; convexity is not needed. Infinite outside its domain.
@@ -58,6 +59,9 @@ def minimise_with_l1(
 
     Returns:
         The last point; its objective is the lowest seen.
+
+    Warns:
+        RuntimeWarning: where the steps did not suffice.
 
     Example:
         >>> centre = np.array([3.0, 0.5])
@@ -85,7 +89,8 @@ def minimise_with_l1(
             moved = np.where(free & (moved * orthant <= 0), 0.0, moved)
             there = smooth(moved)
             objective = there.value + lambda1 * float(np.abs(moved).sum())
-            if objective <= objectives[-1] + 1e-4 * float(np.vdot(slope, moved - point)):
+            # Cut short at its orthant, a step may point uphill; it must still not lead there.
+            if objective <= objectives[-1] + 1e-4 * min(0.0, float(np.vdot(slope, moved - point))):
                 break
             size /= 2
             if size < 1e-10:  # nothing left to gain at this precision
@@ -99,6 +104,12 @@ def minimise_with_l1(
         objectives.append(objective)
         if len(objectives) > WINDOW and objectives[-WINDOW - 1] - objective <= tolerance * abs(objective):
             break
+    else:
+        warnings.warn(
+            f"stopped after {max_iterations} steps, short of the minimum: raise max_iterations or the tolerance",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return point
 
 

@@ -7,6 +7,7 @@ two nodes that no walk joins is a sum of exact zeros.
 """
 
 import inspect
+import math
 from contextlib import nullcontext
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ def acyclicity(
 ) -> Tensor:
     r"""Zero if and only if a weighted graph has no directed cycle; a loop from a node to itself is one.
 
+    (As far as h is not below the smallest number of the dtype: five edges of 1e-5 in a ring give 0 in float32.)
+
     With B = A∘A, the squared weights:
 
     .. math::
@@ -35,12 +38,16 @@ def acyclicity(
     All are weighted sums over closed walks and differ in what a long one counts. None is computed as printed: the
     constant never enters, so h is never negative, exactly 0 on every graph without cycle, and precise relative to
     itself however small it is. The gradient is that of the paper, such as :math:`(e^B)^\top \circ 2A`; derivatives of
-    any order exist. Half precision is computed in float32, under autocast too.
+    any order exist, by reverse mode. Half precision is computed in float32, under autocast too.
 
     Precision: h and its gradient are right to a relative 1e-6 in float32 (1e-14 in float64) while the spectral radius
-    of B is below 10, beyond it to a few roundings times the radius, as any exponential. Entries of the series saturate
-    at the largest number of the dtype: what overflows (``expm``: a radius above 80 in float32, 700 in float64) is large
-    or infinite and not NaN, and a graph without cycle stays at 0. Weights must stay below 1e19 in float32.
+    of B is below 10, beyond it to a few roundings times the radius, as any exponential. Cycles of many edges cost a
+    little more (``expm`` in float32: 1.4e-6 at 40, 3e-6 at 75). ``logdet`` loses digits as the radius nears s, where it
+    is steep: h to 2e-6, 8e-6 and 4e-4 at 0.995, 0.9995 and 0.999995 of s in float32, its gradient to fewer digits.
+
+    Entries of the series saturate at the largest number of the dtype: what overflows (``expm``: a radius above 80 in
+    float32, 700 in float64) is large or infinite and not NaN, and a graph without cycle stays at 0. Weights must stay
+    below 1e19 in float32.
 
     Args:
         adjacency: A, weights of any sign; entry ``[i, j]`` is the edge from i to j.
@@ -52,8 +59,8 @@ def acyclicity(
         ``(..., M, M)`` → ``(...)``.
 
     Raises:
-        ValueError: if the last two sizes differ, the dtype is not floating, the method is unknown, or s is not
-            positive or given to another method.
+        ValueError: if the last two sizes differ or are 0, the dtype is not floating, the method is unknown, or s is
+            not positive and finite or given to another method.
 
     Example:
         >>> chain = torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]])
@@ -65,6 +72,8 @@ def acyclicity(
     """
     if adjacency.dim() < 2 or adjacency.shape[-1] != adjacency.shape[-2]:
         raise ValueError(f"adjacency: expected shape (..., M, M), got {tuple(adjacency.shape)}")
+    if adjacency.shape[-1] == 0:
+        raise ValueError(f"adjacency: expected shape (..., M, M) with M of at least 1, got {tuple(adjacency.shape)}")
     if not adjacency.is_floating_point():
         raise ValueError(f"adjacency: expected a floating dtype, got {adjacency.dtype}")
     check_choice("method", method, ("expm", "poly", "logdet"))
@@ -72,6 +81,8 @@ def acyclicity(
         if method != "logdet":
             raise ValueError(f"s: expected None for method {method!r}, got {s}")
         check_positive(s=s)
+        if math.isinf(s):
+            raise ValueError(f"s: expected a finite value, got {s}")
     size = adjacency.shape[-1]
     weights = at_least_float32(adjacency)
     weights = weights if weights.dim() == 3 else weights.reshape(-1, size, size)

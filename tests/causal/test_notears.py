@@ -67,6 +67,12 @@ def test_weights_whose_exponential_overflows_are_outside():
     assert _trace_of_exponential(np.array([[0.0, 2.0], [0.5, 0.0]])).value == pytest.approx(2 * np.cosh(1) - 2)
 
 
+def test_says_so_when_the_constraint_is_not_reached(monkeypatch):
+    monkeypatch.setattr("mmaffect.causal.notears.LARGEST_PENALTY", 10)
+    with pytest.warns(RuntimeWarning, match="notears: h is .* at the largest penalty, above 1e-08"):
+        notears(covariance_of(5, 0), lambda1=0.05, tolerance=1e-6, max_iterations=1000)
+
+
 @pytest.mark.filterwarnings("error")
 def test_columns_of_very_different_size():
     scales = np.array([1e-4, 1e3, 1.0])

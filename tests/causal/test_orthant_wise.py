@@ -67,12 +67,27 @@ def test_what_is_not_free_stays():
     assert start.tolist() == [0.0, 0.25, -2.0]
 
 
+def test_a_step_cut_short_at_its_orthant_never_leads_uphill(monkeypatch):
+    # Downhill only by the first entry, which is cut at 0 after 0.01; the second then takes the step uphill, by 1e-7.
+    def bent(w):
+        t = w[1] - 5
+        return Smooth(float(w[0] + 0.1 * t - 0.0899999 * t * t), np.array([1, 0.1 - 0.1799998 * t]), np.ones(2))
+
+    monkeypatch.setattr("mmaffect.causal.orthant_wise._times_inverse_hessian", lambda *_: np.array([10.0, -1.0]))
+    start = np.array([0.01, 5.0])
+    with pytest.warns(RuntimeWarning, match="stopped after 1 steps"):
+        found = minimise_with_l1(bent, start, lambda1=0.0, free=np.ones(2, bool), tolerance=1e-9, max_iterations=1)
+    assert found[0] == 0
+    assert bent(found).value < bent(start).value
+
+
 def valley(w):
     """Rosenbrock's, with a diagonal that knows nothing of it."""
     slope = np.array([-400 * w[0] * (w[1] - w[0] ** 2) - 2 * (1 - w[0]), 200 * (w[1] - w[0] ** 2)])
     return Smooth(float(100 * (w[1] - w[0] ** 2) ** 2 + (1 - w[0]) ** 2), slope, np.ones(2))
 
 
+@pytest.mark.filterwarnings("ignore:stopped after")
 def test_follows_a_curved_valley_and_stops_when_told():
     options = {"lambda1": 0.0, "free": np.ones(2, bool), "tolerance": 1e-16}
     start = np.array([-1.2, 1.0])

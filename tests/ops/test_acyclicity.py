@@ -235,6 +235,19 @@ def test_the_scale_s_and_what_lies_outside_it(method):
             acyclicity(adjacency, method, s=s)
 
 
+@pytest.mark.parametrize(("radius", "tolerance"), [(1.99, 3e-6), (1.999, 2e-5), (1.99999, 1e-3)])
+def test_logdet_near_s_loses_no_more_than_it_says(radius, tolerance):
+    h, gradient = value_and_gradient(ring(2, radius**0.5, torch.float32), "logdet")
+    expected, _ = exact(ring(2, radius**0.5, torch.float32), "logdet")
+    assert relative([h.item()], [expected]) < tolerance
+    assert gradient.isfinite().all()
+
+
+def test_a_cycle_below_the_smallest_number_is_lost():
+    assert acyclicity(ring(5, 1e-5, torch.float32)) == 0
+    assert acyclicity(ring(5, 1e-5, torch.float64)) > 0
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), s=st.floats(0.05, 5))
 def test_logdet_is_finite_if_and_only_if_s_is_above_the_spectral_radius(seed, s):
@@ -338,6 +351,11 @@ def test_refuses_what_is_no_adjacency():
     for shape in ((3,), (3, 4), (2, 3, 2)):
         with pytest.raises(ValueError, match=r"adjacency: expected shape \(\.\.\., M, M\), got \("):
             acyclicity(torch.zeros(shape))
+    for shape in ((0, 0), (2, 0, 0)):
+        with pytest.raises(ValueError, match=r"adjacency: expected shape .* with M of at least 1, got \("):
+            acyclicity(torch.zeros(shape))
+    with pytest.raises(ValueError, match="s: expected a finite value, got inf"):
+        acyclicity(torch.zeros(3, 3), "logdet", s=math.inf)
     with pytest.raises(ValueError, match=r"adjacency: expected a floating dtype, got torch\.bool"):
         acyclicity(torch.zeros(3, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="method: 'exp' is unknown; did you mean 'expm'"):
