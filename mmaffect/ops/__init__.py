@@ -1,6 +1,7 @@
 """The ground floor: pure functions that every room may use."""
 
 from mmaffect.ops.acyclicity import acyclicity
+from mmaffect.ops.broadcast import per_sample
 from mmaffect.ops.checks import (
     InputError,
     check_choice,
@@ -13,6 +14,7 @@ from mmaffect.ops.checks import (
 from mmaffect.ops.contrastive import info_nce_rows
 from mmaffect.ops.dropout import dropout
 from mmaffect.ops.entmax import entmax
+from mmaffect.ops.group_norm import masked_group_norm
 from mmaffect.ops.masks import (
     at_least_float32,
     keep,
@@ -44,8 +46,10 @@ __all__ = [
     "keep",
     "last_step",
     "lengths_to_mask",
+    "masked_group_norm",
     "masked_mean",
     "masked_softmax",
+    "per_sample",
     "read_out",
     "reverse_steps",
     "sources_and_queries",
