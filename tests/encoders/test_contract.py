@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmaffect.encoders import CausalCueGate, RecurrentEncoder, StreamInput
+from mmaffect.encoders import CausalCueGate, RecurrentEncoder, StreamInput, TemporalConvolution
 from mmaffect.testing import Case, check_all
 
 MASK = torch.tensor([[True] * 5, [True, True, True, False, False], [True, False, True, True, False]])
@@ -47,6 +47,18 @@ def test_stream_input():
             inputs={"x": X, "mask": MASK, "speaker": speaker},
             masks={"x": "mask"},
             along={"speaker": ("mask", (1,))},
+            aligned={"output": "mask"},
+        )
+    )
+
+
+@pytest.mark.parametrize("options", [{"kernel": 3, "groups": 2}, {"kernel": 7, "groups": 6}])
+def test_temporal_convolution(options):
+    check_all(
+        Case(
+            build=lambda: TemporalConvolution(4, 6, **options),
+            inputs={"x": X, "mask": MASK},
+            masks={"x": "mask"},
             aligned={"output": "mask"},
         )
     )
