@@ -47,24 +47,47 @@ def task_loss(
         tensor(1.)
     """
     check_choice("kind", kind, ("class", "multilabel", "score"))
-    expected = prediction.shape[:-1] if kind == "class" else prediction.shape
-    if targets.shape != expected:
-        raise ValueError(f"targets: expected shape {tuple(expected)} for {kind!r}, got {tuple(targets.shape)}")
-    labelled = ~targets.isnan() if kind == "score" else (targets != -100) & ~targets.isnan()
-    prediction = at_least_float32(prediction)
-    if valid is not None:
-        labelled = labelled & valid.view(valid.shape + (1,) * (labelled.dim() - valid.dim()))
     if kind == "class":
-        classes = torch.where(labelled, targets, torch.full_like(targets, -100)).flatten()
-        logits = keep(prediction, labelled).flatten(0, -2)
+        logits, classes, count = flat_classes(prediction, targets, valid)
         weight = None if class_weights is None else logits.new_tensor(class_weights)
         rows = F.cross_entropy(
             logits, classes, weight=weight, label_smoothing=label_smoothing, ignore_index=-100, reduction="none"
         )
-        return rows.sum() / labelled.sum().clamp(min=1)
-    prediction, targets = keep(prediction, labelled), keep(targets.to(prediction.dtype), labelled)
+        return rows.sum() / count
+    _check_targets(targets, prediction.shape, kind)
+    labelled = ~targets.isnan() if kind == "score" else (targets != -100) & ~targets.isnan()
+    labelled = _and_valid(labelled, valid)
+    prediction = keep(at_least_float32(prediction), labelled)
+    targets = keep(targets.to(prediction.dtype), labelled)
     if kind == "multilabel":
         rows = F.binary_cross_entropy_with_logits(prediction, targets, reduction="none")
     else:
         rows = (prediction - targets).abs()
     return keep(rows, labelled).sum() / labelled.sum().clamp(min=1)
+
+
+def flat_classes(logits: Tensor, targets: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """What every loss over classes starts from: one row an entry, whatever does not count taken out.
+
+    Shape:
+        ``logits (..., C)``, ``targets (...)`` → logits ``(N, C)`` of at least float32, zero where nothing is labelled;
+        classes ``(N,)``, -100 there; and how many are labelled ``()``, at least 1.
+
+    Raises:
+        ValueError: on shapes that do not match.
+    """
+    _check_targets(targets, logits.shape[:-1], "class")
+    labelled = _and_valid((targets != -100) & ~targets.isnan(), valid)
+    classes = torch.where(labelled, targets, torch.full_like(targets, -100)).flatten()
+    return keep(at_least_float32(logits), labelled).flatten(0, -2), classes, labelled.sum().clamp(min=1)
+
+
+def _check_targets(targets: Tensor, expected: Sequence[int], kind: str) -> None:
+    if targets.shape != tuple(expected):
+        raise ValueError(f"targets: expected shape {tuple(expected)} for {kind!r}, got {tuple(targets.shape)}")
+
+
+def _and_valid(labelled: Tensor, valid: Tensor | None) -> Tensor:
+    if valid is None:
+        return labelled
+    return labelled & valid.view(valid.shape + (1,) * (labelled.dim() - valid.dim()))
