@@ -63,6 +63,8 @@ class TrainConfig:
         schedule: ``"constant"``, or ``"cosine"`` to zero over each stage.
         warmup: fraction of each stage's steps over which the learning rate rises linearly from zero.
         clip_norm: largest gradient norm of each parameter group; None clips nothing.
+        joint_clipping: clip all groups by their common norm. A large gradient in one then shrinks the steps of the
+            others, though nothing else may connect them; some papers' loops do that.
         patience: epochs without improvement of ``monitor`` after which the last stage ends; None never stops.
         monitor: validation metric that selects the weights; None takes balanced_accuracy (class), macro_f1
             (multilabel) or mae (score; with several scores their mean).
@@ -70,6 +72,8 @@ class TrainConfig:
         accumulate: pieces into which each process cuts its share of a batch, to save memory.
         regime: ``"simulated"``: the loss gets the observed and the complete batch; ``"truly"``: the pattern is
             drawn once for the whole training and the loss gets the observed batch alone.
+        sampling: ``"uniform"``: every sample once an epoch; ``"balanced"`` (targets that are classes): as many draws
+            an epoch, with replacement, rare classes more often; see `class_balance`.
 
     Raises:
         ValueError: naming the field that is out of range.
@@ -91,11 +95,13 @@ class TrainConfig:
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = 0.0
     clip_norm: float | None = 1.0
+    joint_clipping: bool = False
     patience: int | None = None
     monitor: str | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     accumulate: int = 1
     regime: Literal["simulated", "truly"] = "simulated"
+    sampling: Literal["uniform", "balanced"] = "uniform"
 
     def __post_init__(self) -> None:
         check_positive(learning_rate=self.learning_rate)
@@ -120,6 +126,7 @@ class TrainConfig:
         check_choice("schedule", self.schedule, ("constant", "cosine"))
         check_choice("mixed_precision", self.mixed_precision, ("no", "bf16", "fp16"))
         check_choice("regime", self.regime, ("simulated", "truly"))
+        check_choice("sampling", self.sampling, ("uniform", "balanced"))
 
 
 def plan(stages: Sequence[Stage], epochs: int | None) -> tuple[Stage, ...]:

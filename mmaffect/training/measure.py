@@ -85,6 +85,22 @@ def choose_monitor(spec: DataSpec, monitor: str | None) -> str:
     return monitor
 
 
+def mean_over_conditions(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the conditions under which it is defined; NaN if it is under none.
+
+    Args:
+        metrics: by condition, then by name, as `measure` gives them.
+
+    Example:
+        >>> nan = float("nan")
+        >>> mean_over_conditions({"a": {"mae": 1.0, "corr": nan}, "b": {"mae": 2.0, "corr": 0.5}})
+        {'mae': 1.5, 'corr': 0.5}
+    """
+    names = next(iter(metrics.values()))
+    table = torch.tensor([[by_name[name] for name in names] for by_name in metrics.values()], dtype=torch.float64)
+    return dict(zip(names, table.nanmean(0).tolist(), strict=True))
+
+
 def is_better(monitor: str, value: float, best: float | None) -> bool:
     """Whether a value of the monitored metric beats the best so far; errors fall, everything else rises.
 

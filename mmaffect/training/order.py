@@ -32,23 +32,33 @@ def derive(seed: int, *path: int | str) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def epoch_batches(samples: int, batch_size: int, seed: int) -> list[Tensor]:
+def epoch_batches(samples: int, batch_size: int, seed: int, weights: Tensor | None = None) -> list[Tensor]:
     """The rows of each batch of one epoch: a permutation by ``seed``, cut; the last batch may be short.
+
+    With weights, as many independent draws instead, with replacement.
 
     Args:
         samples: size of the dataset.
         batch_size: rows of a batch.
         seed: of this epoch; see `derive`.
+        weights: how likely each row is drawn, up to a factor; None takes every row once.
+
+    Shape:
+        ``weights (samples,)``.
 
     Returns:
-        Row numbers, one tensor a batch; every row once.
+        Row numbers, one tensor a batch.
 
     Example:
         >>> [len(b) for b in epoch_batches(5, 2, seed=0)]
         [2, 2, 1]
     """
     generator = torch.Generator().manual_seed(seed)
-    return list(torch.randperm(samples, generator=generator).split(batch_size))  # type: ignore[no-untyped-call]
+    if weights is None:
+        rows = torch.randperm(samples, generator=generator)
+    else:
+        rows = torch.multinomial(weights, samples, replacement=True, generator=generator)
+    return list(rows.split(batch_size))  # type: ignore[no-untyped-call]
 
 
 def pieces(rows: Tensor, process: int, processes: int, accumulate: int) -> list[Tensor]:

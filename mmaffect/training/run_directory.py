@@ -15,6 +15,7 @@ from torch import nn
 from mmaffect import __version__
 from mmaffect.ops import InputError
 from mmaffect.training.checkpoint import is_temporary, write_json
+from mmaffect.training.config import TrainConfig
 
 CONFIG, LOG, LAST, BEST, RESULT = "config.json", "log.jsonl", "last.safetensors", "best.safetensors", "result.json"
 
@@ -94,6 +95,9 @@ def check_directory(out: Path, config: Mapping[str, Any], *, resume: bool) -> bo
         raise InputError(f"out: {out} holds no run to resume: {CONFIG} is not there, but {', '.join(held[:5])}")
     before = json.loads((out / CONFIG).read_text(encoding="utf-8"))
     before.pop("versions", None)  # a run may be resumed with a newer library; the first one stays on record
+    # What an older library did not know yet it did as the defaults do.
+    defaults = plain(TrainConfig())
+    before["train"] = {n: defaults[n] for n in config["train"] if n in defaults} | before["train"]
     differing = differences(before, dict(config))
     if differing:
         listed = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, old, new in differing)

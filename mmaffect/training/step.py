@@ -105,19 +105,25 @@ def check_finite(terms: Mapping[str, Tensor], where: str, ids: Sequence[str]) ->
     raise FloatingPointError(f"loss: {listed} at {where}; samples {', '.join(ids[:5])}{' …' * (len(ids) > 5)}")
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, clip_norm: float | None, where: str | None) -> None:
-    """Clip each parameter group by its own norm.
+def clip_gradients(
+    optimizer: torch.optim.Optimizer, clip_norm: float | None, where: str | None, *, joint: bool = False
+) -> None:
+    """Clip each parameter group by its own norm, or all by their common one.
 
     Args:
         optimizer: whose groups.
         clip_norm: the largest norm; None clips nothing.
         where: named in the error on a norm that is not finite; None (loss scaling) leaves that to the scaler.
+        joint: whether all groups are clipped as one.
 
     Raises:
         FloatingPointError: if a gradient is not finite: before it reaches the weights.
     """
-    for group in optimizer.param_groups:
-        limit = float("inf") if clip_norm is None else clip_norm
-        norm = nn.utils.clip_grad_norm_(group["params"], limit)
+    limit = float("inf") if clip_norm is None else clip_norm
+    groups = [(f"group {group['name']!r}", group["params"]) for group in optimizer.param_groups]
+    if joint:
+        groups = [("all groups together", [p for _, params in groups for p in params])]
+    for name, params in groups:
+        norm = nn.utils.clip_grad_norm_(params, limit)
         if where is not None and not norm.isfinite():
-            raise FloatingPointError(f"gradient: its norm in group {group['name']!r} is {norm.item()} at {where}")
+            raise FloatingPointError(f"gradient: its norm in {name} is {norm.item()} at {where}")

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.data import MultimodalBatch, MultimodalDataset
+from mmaffect.training.balance import class_balance
 from mmaffect.training.checkpoint import load_weights
 from mmaffect.training.conditions import Change, Complete
 from mmaffect.training.config import Progress, Stage, TrainConfig, rate_factor
 from mmaffect.training.evaluate import evaluate_all
 from mmaffect.training.journal import Journal
-from mmaffect.training.measure import is_better, labelled
+from mmaffect.training.measure import is_better, labelled, mean_over_conditions
 from mmaffect.training.order import derive, epoch_batches, pieces
 from mmaffect.training.protocol import Protocol
 from mmaffect.training.run_directory import BEST
@@ -63,6 +64,7 @@ class Trainer:
         self.progress_bar = progress_bar and accelerator.is_main_process
         self.device: torch.device = accelerator.device
         self.steps_per_epoch = -(-len(train) // config.batch_size)
+        self.weights = class_balance(train) if config.sampling == "balanced" else None
         self.store = Store(out)
         self.names: dict[Tensor, str] = {p: name for name, p in system.named_parameters()}
         self.position = Position()
@@ -106,9 +108,8 @@ class Trainer:
             started = time.perf_counter()
             change = self._training_change(stage)
             self.system.train()
-            batches = epoch_batches(
-                len(self.train), self.config.batch_size, derive(self.seed, "order", number, position.epoch)
-            )
+            order = derive(self.seed, "order", number, position.epoch)
+            batches = epoch_batches(len(self.train), self.config.batch_size, order, self.weights)
             for rows in self._shown(batches[position.step :], stage):
                 at = position.epoch * self.steps_per_epoch + position.step
                 total = stage.epochs * self.steps_per_epoch
@@ -164,12 +165,21 @@ class Trainer:
             for name, term in terms.items():
                 position.sums[name] = position.sums.get(name, 0.0) + weight * term.item()
         scaler.unscale_(optimizer)
-        clip_gradients(optimizer, self.config.clip_norm, None if scaler.is_enabled() else where)
+        clip_gradients(
+            optimizer,
+            self.config.clip_norm,
+            None if scaler.is_enabled() else where,
+            joint=self.config.joint_clipping,
+        )
         scaler.step(optimizer)
         scaler.update()
-        after_step = getattr(self.system, "after_step", None)
-        if callable(after_step):
-            after_step()
+        self._tell("after_step")
+
+    def _tell(self, hook: str, *given: Any) -> None:
+        """Call a hook of the system, if it has it; on every process, with the same arguments."""
+        method = getattr(self.system, hook, None)
+        if callable(method):
+            method(*given)
 
     def _prepare(self, rows: Tensor, change: Change) -> tuple[MultimodalBatch, MultimodalBatch | None]:
         batch = self.train.collate([self.train[i] for i in rows.tolist()])
@@ -192,6 +202,7 @@ class Trainer:
         metrics = {name: evaluation.metrics for name, evaluation in found.items()}
         excluded = {name: evaluation.excluded for name, evaluation in found.items()}
         value = sum(m[self.monitor] for m in metrics.values()) / len(metrics)
+        self._tell("after_validation", mean_over_conditions(metrics))
         self._gather_sums()
         row = {
             "stage": stage.name,
