@@ -175,11 +175,10 @@ class Trainer:
         scaler.update()
         self._tell("after_step")
 
-    def _tell(self, hook: str, *given: Any) -> None:
+    def _tell(self, hook: str, *given: Any) -> Any:
         """Call a hook of the system, if it has it; on every process, with the same arguments."""
         method = getattr(self.system, hook, None)
-        if callable(method):
-            method(*given)
+        return method(*given) if callable(method) else None
 
     def _prepare(self, rows: Tensor, change: Change) -> tuple[MultimodalBatch, MultimodalBatch | None]:
         batch = self.train.collate([self.train[i] for i in rows.tolist()])
@@ -215,6 +214,9 @@ class Trainer:
             "excluded": excluded,
             "seconds": position.seconds,
         }
+        report = self._tell("report")
+        if report:
+            row["system"] = report
         last_stage = position.stage == len(self.stages) - 1
         improved = last_stage and is_better(self.monitor, value, position.best["value"] if position.best else None)
         if improved:

@@ -241,6 +241,16 @@ def test_a_loss_that_is_not_finite_is_placed(tmp_path, data):
         fit(system, *data, QUICK, protocol=NONE, out=tmp_path / "run")
 
 
+def test_what_a_system_reports_stands_in_the_log(tmp_path, data):
+    system, told = make_system(), []
+    system.after_validation = told.append
+    system.report = lambda: {"validations": len(told)}  # what it says, it says of the epoch that ended
+    result = fit(system, *data, QUICK, protocol=NONE, out=tmp_path / "run")
+    assert [row["system"] for row in result.history] == [{"validations": n + 1} for n in range(len(result.history))]
+    silent = fit(make_system(), *data, QUICK, protocol=NONE, out=tmp_path / "silent")
+    assert "system" not in silent.history[0]
+
+
 def test_after_step_is_called_after_every_step(tmp_path, data):
     system, calls = make_system(), []
     system.after_step = lambda: calls.append(system.head.weight.detach().clone())
