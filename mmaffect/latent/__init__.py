@@ -1,5 +1,6 @@
 """The bottleneck: a Gaussian posterior, free bits, and what weighs its divergence."""
 
+from mmaffect.latent.adaptive import KLController, RecallController
 from mmaffect.latent.bottleneck import Bottleneck, GaussianBottleneck, free_bits_kl
 from mmaffect.latent.schedules import ConstantWeight, CyclicalWarmup, LinearWarmup
 
@@ -8,6 +9,8 @@ __all__ = [
     "ConstantWeight",
     "CyclicalWarmup",
     "GaussianBottleneck",
+    "KLController",
     "LinearWarmup",
+    "RecallController",
     "free_bits_kl",
 ]

@@ -15,7 +15,7 @@ def free_bits_kl(mean: Tensor, log_var: Tensor, free_bits: float, mask: Tensor |
               \mathrm{KL}_k = \frac{1}{|R|} \sum_{(b,t) \in R}
               \tfrac12 \left(\mu_{btk}^2 + \sigma_{btk}^2 - 1 - \log \sigma_{btk}^2\right)
 
-    over the real steps R of the whole batch (Affect-Diff; free bits of Kingma et al., 2016, eq. 15). A latent dimension
+    over the real steps R of the whole batch (Affect-Diff; free bits of Kingma et al., 2016). A latent dimension
     whose KL is at most λ has no gradient: it may carry that much without being pushed into the prior. Kingma et al.
     write max(λ, KL_k), which is larger by λ for every dimension; ours is exactly zero where the posterior is the prior.
 

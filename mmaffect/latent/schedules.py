@@ -61,7 +61,7 @@ class LinearWarmup:
 
 @dataclass(frozen=True)
 class CyclicalWarmup:
-    r"""In each cycle a straight rise from zero, then the full weight (Fu et al., 2019, eqs. 6-7).
+    r"""In each cycle a straight rise from zero, then the full weight (Fu et al., 2019).
 
     .. math:: r(e) = v \cdot \min(\tau / R, 1), \qquad \tau = (e \bmod P) / P
 

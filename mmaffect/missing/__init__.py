@@ -1,6 +1,7 @@
 """Which of it is absent: availability patterns, rates, per-feature masks, corruptions."""
 
 from mmaffect.missing.aligned import stmfm, tmfm
+from mmaffect.missing.augment import Augmented, augment
 from mmaffect.missing.conditional import at_least_one
 from mmaffect.missing.corruption import Frames, add_noise, blank_frames, choose_frames, gaussian_noise, mask_frames
 from mmaffect.missing.features import feature_rate
@@ -10,11 +11,13 @@ from mmaffect.missing.rates import random_rate
 from mmaffect.missing.rmfm import rmfm, rmfm_per_position, rmfm_same, rmm
 
 __all__ = [
+    "Augmented",
     "Frames",
     "Pattern",
     "add_noise",
     "all_patterns",
     "at_least_one",
+    "augment",
     "blank_frames",
     "choose_frames",
     "draw_patterns",

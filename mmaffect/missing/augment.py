@@ -1,0 +1,87 @@
+"""Augmentation for training: noise, blank frames and whole modalities taken away, but never all of them."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmaffect.missing.corruption import blank_frames, gaussian_noise
+from mmaffect.missing.features import feature_rate
+from mmaffect.missing.rmfm import rmm
+from mmaffect.ops import check_choice, check_dropout, keep
+
+
+class Augmented(NamedTuple):
+    """Values and masks after augmentation.
+
+    Args:
+        inputs: by modality, zero where a frame was blanked or the mask is False.
+        masks: by modality; False for modalities that were dropped.
+    """
+
+    inputs: dict[str, Tensor]
+    masks: dict[str, Tensor]
+
+
+def augment(
+    inputs: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    *,
+    noise: Mapping[str, float] | None = None,
+    frames: float = 0.0,
+    modalities: float = 0.0,
+    by_step: bool = False,
+    generator: torch.Generator | None = None,
+) -> Augmented:
+    """Affect-Diff's augmentation of a training batch (section II-D).
+
+    First Gaussian noise is added to some modalities. Then each frame is zeroed independently, and the model is not
+    told: it takes the zeros for values. Then each modality is dropped, and the model is told: its mask becomes False.
+    (The paper zeroes dropped modalities and does not say whether its model knows; with masks it must.) One modality of
+    those that are there is always left, by the law of :func:`~mmaffect.missing.rmm` with ``keep_one``. Frames are
+    blanked after the noise, so they are zero indeed.
+
+    Call it in training only. Without a generator it draws from torch's own, which the training loop seeds at each step.
+
+    Args:
+        inputs: values by modality.
+        masks: bool by modality, True = a real step.
+        noise: standard deviation of the noise by modality, values being standardised; those not named get none.
+        frames: chance of each real step of each modality to be zeroed.
+        modalities: chance of each modality to be dropped.
+        by_step: modalities are dropped at each step by itself, and one is left at each (dialogues, whose turns
+            are predicted one by one); by default for all steps of a sample together. Needs a shared time axis.
+        generator: where the randomness comes from. Torch's own by default.
+
+    Shape:
+        ``inputs[m] (B, T_m, D_m)`` or ``(B, T_m)``, ``masks[m] (B, T_m)`` → alike.
+
+    Raises:
+        ValueError: on shapes, names or chances that do not fit.
+
+    Example:
+        >>> x = {"face": torch.ones(1, 2, 3), "voice": torch.ones(1, 2, 2)}
+        >>> masks = {"face": torch.ones(1, 2, dtype=torch.bool), "voice": torch.ones(1, 2, dtype=torch.bool)}
+        >>> out = augment(x, masks, noise={"voice": 0.1}, modalities=1.0)  # as far as one is left
+        >>> sum(mask.any().item() for mask in out.masks.values())
+        1
+    """
+    check_dropout(frames=frames, modalities=modalities)
+    if set(inputs) != set(masks):
+        raise ValueError(f"masks: expected those of {tuple(inputs)}, got {tuple(masks)}")
+    for name in noise or {}:
+        check_choice("noise", name, inputs)
+    values = {name: keep(x, masks[name]) for name, x in inputs.items()}
+    for name, level in (noise or {}).items():
+        values[name] = gaussian_noise(values[name], masks[name], level, generator)
+    if frames > 0:
+        kept = {name: feature_rate(mask, frames, generator) for name, mask in masks.items()}
+        values = {n: blank_frames(x, masks[n], masks[n] & ~kept[n], mark="zero").x for n, x in values.items()}
+    if modalities > 0:
+        # Where steps stand for themselves each is a sample of one step.
+        alone = {name: mask.reshape(-1, 1) if by_step else mask for name, mask in masks.items()}
+        drawn = rmm(alone, modalities, generator, keep_one=True)
+        masks = {name: drawn[name].view_as(mask) for name, mask in masks.items()}
+        values = {name: keep(x, masks[name]) for name, x in values.items()}
+    return Augmented(values, dict(masks))
