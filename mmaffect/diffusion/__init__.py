@@ -2,20 +2,32 @@
 
 from mmaffect.diffusion.continuous import VESDE, VPSDE, CosineVP
 from mmaffect.diffusion.ddim import ddim
+from mmaffect.diffusion.denoiser import Denoiser, draw_times
 from mmaffect.diffusion.descent import SamplerStep
 from mmaffect.diffusion.dpmpp_2m import dpmpp_2m
+from mmaffect.diffusion.ema import EMA
 from mmaffect.diffusion.grids import karras_times, log_snr_times, uniform_times
+from mmaffect.diffusion.guidance import classifier_free_guidance
 from mmaffect.diffusion.process import Process
+from mmaffect.diffusion.time_embedding import TimeEmbedding, sinusoidal_time
+from mmaffect.diffusion.unet1d import UNet1d
 
 __all__ = [
+    "EMA",
     "VESDE",
     "VPSDE",
     "CosineVP",
+    "Denoiser",
     "Process",
     "SamplerStep",
+    "TimeEmbedding",
+    "UNet1d",
+    "classifier_free_guidance",
     "ddim",
     "dpmpp_2m",
+    "draw_times",
     "karras_times",
     "log_snr_times",
+    "sinusoidal_time",
     "uniform_times",
 ]
