@@ -147,7 +147,7 @@ class GaussianBottleneck(nn.Module):
         kl = free_bits_kl(mean, log_var, self.free_bits, mask)
         if noise is None and self.training:
             device = generator.device if generator is not None else mean.device
-            noise = torch.randn(mean.shape, generator=generator, device=device)
+            noise = torch.randn(mean.shape, generator=generator, device=device, dtype=at_least_float32(mean).dtype)
         if noise is None:
             return Bottleneck(mean, mean, log_var, kl)
         check_shape("noise", noise, f"{axes} K", **sizes, K=self.latent)
