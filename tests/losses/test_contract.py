@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmaffect.losses import masked_reconstruction, task_loss
+from mmaffect.losses import focal_cross_entropy, masked_reconstruction, task_loss
 from mmaffect.testing import Case, check_all
 
 MASK = torch.tensor([[True] * 4, [True, True, False, False], [True, False, True, False]])
@@ -21,6 +21,25 @@ def test_task_loss(kind):
             build=lambda: task_loss,
             inputs={"prediction": tensor(3, 4, 2), "targets": targets, "kind": kind, "valid": MASK},
             masks={"prediction": "valid"},
+            labels={"targets": "valid"},
+            exempt={"batch_mates": "a mean over the batch"},
+        )
+    )
+
+
+def test_focal_cross_entropy():
+    check_all(
+        Case(
+            build=lambda: focal_cross_entropy,
+            inputs={
+                "logits": tensor(3, 4, 2),
+                "targets": torch.arange(12).view(3, 4) % 2,
+                "valid": MASK,
+                "gamma": 1.5,
+                "label_smoothing": 0.1,
+                "class_weights": (1.0, 2.0),
+            },
+            masks={"logits": "valid"},
             labels={"targets": "valid"},
             exempt={"batch_mates": "a mean over the batch"},
         )
