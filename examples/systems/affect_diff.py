@@ -20,7 +20,7 @@ from mmaffect.diffusion import EMA, CosineVP, Denoiser, UNet1d, classifier_free_
 from mmaffect.encoders import StreamInput, TemporalConvolution
 from mmaffect.fusion import PerceptronFusion
 from mmaffect.heads import PredictionHead
-from mmaffect.latent import GaussianBottleneck, KLController, LinearWarmup, RecallController
+from mmaffect.latent import GaussianBottleneck, LinearWarmup, RecallController
 from mmaffect.losses import focal_cross_entropy, task_loss
 from mmaffect.missing import augment
 from mmaffect.ops import keep, masked_mean
@@ -48,9 +48,8 @@ class Config:
         variational: False is the ablation *no VAE*: the mean is the latent.
         beta: β of the divergence (ours).
         free_bits: λ, nats a latent dimension that cost nothing (ours).
-        beta_control: ``"constant"`` as in the paper, or the remedies ``"recall"`` (β falls while a class is never found
-            in validation) and ``"target"`` (β holds the divergence at ``kl_target``); ``beta`` is then the largest.
-        kl_target: nats, of all dimensions and above the free bits.
+        adaptive_beta: β falls from there while a class is never found in validation, and rises again after: one of the
+            remedies that the paper names.
         prior: False is the ablation *no diffusion*.
         stop_gradient: the prior learns from latents that do not learn from it; False is the ablation.
         prior_width: base width of the U-Net.
@@ -88,8 +87,7 @@ class Config:
     variational: bool = True
     beta: float = 0.01
     free_bits: float = 0.1
-    beta_control: Literal["constant", "recall", "target"] = "constant"
-    kl_target: float = 10.0
+    adaptive_beta: bool = False
     prior: bool = True
     stop_gradient: bool = True
     prior_width: int = 128
@@ -167,13 +165,18 @@ class AffectDiff(nn.Module):
         width, names, count = config.hidden, spec.names, len(spec.names)
         kernels = [config.kernels[min(i, len(config.kernels) - 1)] for i in range(count)]
         self.kernels = dict(zip(names, kernels, strict=True))
-        self.inputs = nn.ModuleDict(
+        streams = {
+            n: StreamInput(d, speakers=spec.speakers, dropout=config.input_dropout) for n, d in spec.modalities.items()
+        }
+        self.inputs = nn.ModuleDict(streams)
+        self.fronts = nn.ModuleDict(
             {
-                n: StreamInput(d, speakers=spec.speakers, dropout=config.input_dropout)
-                for n, d in spec.modalities.items()
+                name: nn.Linear(stream.width, width)
+                if self.kernels[name] == 1
+                else TemporalConvolution(stream.width, width, kernel=self.kernels[name], groups=math.gcd(8, width))
+                for name, stream in streams.items()
             }
         )
-        self.fronts = nn.ModuleDict({name: self._front(name) for name in names})
         self.encoders = nn.ModuleDict(
             {
                 name: TransformerEncoder(
@@ -190,11 +193,9 @@ class AffectDiff(nn.Module):
         self.gate = DAGGate(width, kind=config.graph, l1=config.l1)
         self.fusion = PerceptronFusion(dict.fromkeys(names, width), width, dropout=config.dropout)
         self.bottleneck = GaussianBottleneck(width, free_bits=config.free_bits)
-        self.beta: nn.Module | None = None
-        if config.beta_control == "recall":
+        self.beta: RecallController | None = None
+        if config.adaptive_beta:
             self.beta = RecallController(min_beta=config.beta / 100, max_beta=config.beta)
-        elif config.beta_control == "target":
-            self.beta = KLController(config.kl_target, integral=config.beta / 1000, max_beta=config.beta)
         self.pool = AttentionPool(width, bias=False)
         self.head = nn.Sequential(
             nn.Linear(width, width),
@@ -211,12 +212,6 @@ class AffectDiff(nn.Module):
             unet = UNet1d(width, width=config.prior_width, condition=spec.outputs + 1 + count)
             self.prior = Denoiser(unet, CosineVP())
             self.average = EMA(self.prior, config.ema_decay, warmup=True)
-
-    def _front(self, name: str) -> nn.Module:
-        joined, width, kernel = self.inputs[name].width, self.config.hidden, self.kernels[name]
-        if kernel == 1:
-            return nn.Linear(joined, width)
-        return TemporalConvolution(joined, width, kernel=kernel, groups=math.gcd(8, width))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The prior apart from the rest: gradients are clipped by group, so neither touches the other's step."""
@@ -328,10 +323,11 @@ class AffectDiff(nn.Module):
         guidance: float | None = None,
         weights: Tensor | None = None,
         mask: Tensor | None = None,
+        sampler: Callable[..., Tensor] = ddim,
         evaluations: int = 50,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Latents of given labels, from the averaged prior by DDIM (η = 0) with classifier-free guidance.
+        """Latents of given labels, from the averaged prior with classifier-free guidance.
 
         Args:
             labels: targets as in a batch; unlabelled ones stand for any.
@@ -339,6 +335,7 @@ class AffectDiff(nn.Module):
             guidance: its scale; that of the config by default.
             weights: of the modalities; a running mean of training by default.
             mask: True = a real step; all by default.
+            sampler: one of ``mmaffect.diffusion``; DDIM (η = 0) by default, as in the paper.
             evaluations: noise levels; each costs one evaluation of a doubled batch.
             generator: where the randomness comes from.
 
@@ -349,20 +346,7 @@ class AffectDiff(nn.Module):
         Raises:
             ValueError: if the system has no prior.
         """
-        return self._draw(ddim, labels, steps, guidance, weights, mask, evaluations, generator)
-
-    def _draw(
-        self,
-        sampler: Callable[..., Tensor],
-        labels: Tensor,
-        steps: int,
-        guidance: float | None,
-        weights: Tensor | None,
-        mask: Tensor | None,
-        evaluations: int,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        if self.average is None:
+        if self.prior is None or self.average is None:
             raise ValueError("prior: expected a system with a prior to sample from, it was built without")
         known = labelled(self.spec, labels)
         weights = self.modality_weights if weights is None else weights
@@ -370,13 +354,13 @@ class AffectDiff(nn.Module):
         condition = self.condition(labels, known, weights)
         null = self.condition(labels, torch.zeros_like(known), weights)
         denoise = classifier_free_guidance(
-            self.average.module,
+            self.average,
             self.config.guidance if guidance is None else guidance,
             {"condition": condition},
             {"condition": null},
             **({} if mask is None else {"mask": mask}),
         )
-        process = self.average.module.process
+        process = self.prior.process
         shape = (len(known), known.shape[1] if known.dim() == 2 else steps, self.config.hidden)
         start = process.prior(shape, generator=generator, dtype=weights.dtype, device=weights.device)
         return sampler(denoise, process, start, evaluations)
@@ -385,13 +369,9 @@ class AffectDiff(nn.Module):
     def _note_weights(self, code: Code) -> None:
         """A running mean of the modalities' weights: for the log, and for samples that name none."""
         weights = code.weights.flatten(0, -2)
-        there = weights.sum(1, keepdim=True) > 0.5
-        mean = masked_mean(weights, there.squeeze(1), dim=0)
-        self.modality_weights.copy_(
-            torch.where(
-                there.any(), self.modality_weights.lerp(mean.to(self.modality_weights), 0.1), self.modality_weights
-            )
-        )
+        there = weights.sum(1) > 0.5
+        mean = masked_mean(weights, there, dim=0).to(self.modality_weights)
+        self.modality_weights.lerp_(torch.where(there.any(), mean, self.modality_weights), 0.1)
 
     def _task(self, hidden: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
         config, spec = self.config, self.spec
@@ -426,28 +406,24 @@ class AffectDiff(nn.Module):
         labels = torch.multinomial(lacking, config.drawn, replacement=True)
         if spec.sequence == "dialogue":
             labels = labels.unsqueeze(1).expand(-1, config.drawn_steps)
-        with torch.no_grad():
-            z = self._draw(dpmpp_2m, labels, config.drawn_steps, None, None, None, config.drawn_evaluations, None)
+        z = self.sample(labels, steps=config.drawn_steps, sampler=dpmpp_2m, evaluations=config.drawn_evaluations)
         real = torch.ones(z.shape[:2], dtype=torch.bool, device=device)
         return self._task(self.read_out(z, real), labels, None)
 
     def after_step(self) -> None:
-        """Take the new parameters into the average, and move β where it is held at a target."""
+        """Take the new parameters into the average."""
         if self.average is not None:
             self.average.update()
-        if isinstance(self.beta, KLController):
-            self.beta.update()
 
     def after_validation(self, metrics: Mapping[str, float]) -> None:
         """Move β where it follows the classes that are found."""
-        if isinstance(self.beta, RecallController):
+        if self.beta is not None:
             self.beta.update([metrics[f"per_class_recall/{name}"] for name in self.spec.classes])
 
     def report(self) -> dict[str, Any]:
         """For the log: the modalities' weights, a running mean over steps of training, and β."""
         weights = dict(zip(self.spec.names, self.modality_weights.tolist(), strict=True))
-        beta = self.beta.beta.item() if isinstance(self.beta, (KLController, RecallController)) else self.config.beta
-        return {"weights": weights, "beta": beta}
+        return {"weights": weights, "beta": self.config.beta if self.beta is None else self.beta.beta.item()}
 
 
 System = AffectDiff

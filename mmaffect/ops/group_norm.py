@@ -53,7 +53,7 @@ def masked_group_norm(
     if mask is None:
         return F.group_norm(x.mT, groups, weight, bias, eps).mT
     mask = step_mask("mask", x, mask)
-    wide = keep(at_least_float32(x), mask).unflatten(2, (groups, -1))
+    wide = keep(at_least_float32(x), mask).reshape(*x.shape[:2], groups, -1)
     count = mask.sum(1).clamp(min=1)[:, None, None, None] * wide.shape[3]
     mean = wide.sum((1, 3), keepdim=True) / count
     centred = keep(wide - mean, mask[:, :, None, None].expand_as(wide))
