@@ -30,7 +30,7 @@ def test_config_refuses(field, value, message):
         TrainConfig(**{field: value})
 
 
-@pytest.mark.parametrize("field", ["optimizer", "schedule", "mixed_precision", "regime"])
+@pytest.mark.parametrize("field", ["optimizer", "schedule", "mixed_precision", "regime", "sampling"])
 def test_config_refuses_unknown_choices(field):
     with pytest.raises(InputError, match=f"{field}: 'banana' is unknown"):
         TrainConfig(**{field: "banana"})

@@ -5,10 +5,17 @@ import torch
 
 from mmaffect.metrics import emotion_metrics, multilabel_metrics, score_metrics, sentiment_metrics
 from mmaffect.ops import InputError
-from mmaffect.training.measure import choose_monitor, is_better, labelled, measure
+from mmaffect.training.measure import choose_monitor, is_better, labelled, mean_over_conditions, measure
 from tests.training.tiny import make_spec
 
 NAN = float("nan")
+
+
+def test_means_are_over_the_conditions_that_define_a_metric():
+    found = mean_over_conditions({"a": {"x": 1.0, "y": NAN, "z": NAN}, "b": {"x": 4.0, "y": 0.5, "z": NAN}})
+    assert list(found) == ["x", "y", "z"]
+    assert (found["x"], found["y"]) == (2.5, 0.5)
+    assert math.isnan(found["z"])
 
 
 def test_rows_with_a_label():

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import pytest
 
 from mmaffect.ops import InputError
+from mmaffect.training.config import TrainConfig
 from mmaffect.training.run_directory import check_directory, describe_system, differences, plain, start_directory
 from tests.training.tiny import make_system
 
@@ -53,6 +54,15 @@ def test_resume_needs_the_same_config(tmp_path):
     assert check_directory(tmp_path, CONFIG, resume=True) is True
     other = {"train": {"epochs": 5, "lr": 0.1}, "seed": 0, "more": 1}
     with pytest.raises(InputError, match=r"train\.epochs: 3 there, 5 now; more: None there, 1 now"):
+        check_directory(tmp_path, other, resume=True)
+
+
+def test_a_run_from_before_an_option_was_there_goes_on_with_its_default(tmp_path):
+    now = {"train": plain(TrainConfig())}
+    start_directory(tmp_path, {"train": {n: v for n, v in now["train"].items() if n not in ("sampling", "accumulate")}})
+    assert check_directory(tmp_path, now, resume=True) is True
+    other = {"train": {**now["train"], "sampling": "balanced"}}
+    with pytest.raises(InputError, match=r"otherwise: train\.sampling: 'uniform' there, 'balanced' now$"):
         check_directory(tmp_path, other, resume=True)
 
 

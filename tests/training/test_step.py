@@ -125,6 +125,20 @@ def test_each_group_is_clipped_by_its_own_norm():
         clip_gradients(optimizer, None, "here")
 
 
+def test_all_groups_are_clipped_by_their_common_norm():
+    one, other = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    one.grad, other.grad = torch.tensor([3.0, 4.0]), torch.tensor([0.0, 12.0])  # together 13
+    optimizer = torch.optim.SGD([{"params": [one], "name": "a"}, {"params": [other], "name": "b"}], lr=1.0)
+    clip_gradients(optimizer, 20.0, "here", joint=True)
+    assert one.grad.tolist() == [3.0, 4.0]
+    clip_gradients(optimizer, 1.3, "here", joint=True)
+    torch.testing.assert_close(one.grad, torch.tensor([0.3, 0.4]))
+    torch.testing.assert_close(other.grad, torch.tensor([0.0, 1.2]))
+    other.grad[0] = torch.inf
+    with pytest.raises(FloatingPointError, match="gradient: its norm in all groups together is inf at here"):
+        clip_gradients(optimizer, 1.0, "here", joint=True)
+
+
 def test_the_term_that_is_not_finite_is_named():
     check_finite({"task": torch.ones(())}, "there", ["a"])
     terms = {"task": torch.ones(()), "kl": torch.tensor(torch.inf)}

@@ -157,13 +157,15 @@ def together(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("name", "config", "samples"), worker.PARALLEL)
-def test_two_processes_are_one(together, tmp_path, name, config, samples):
+@pytest.mark.parametrize(("name", "config", "samples", "steered"), worker.PARALLEL)
+def test_two_processes_are_one(together, tmp_path, name, config, samples, steered):
     """Same weights in both, equal to one process that sees the same batches whole."""
     first, second = (load_file(together / f"{name}-{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(first[n], second[n]) for n in first)
     whole = worker.replace_accumulation(config)
-    system, (_, valid), result = worker.train(tmp_path / "one", config=whole, dropout=0.0, samples=samples)
+    system, (_, valid), result = worker.train(
+        tmp_path / "one", config=whole, dropout=0.0, samples=samples, steered=steered
+    )
     for n, tensor in system.state_dict().items():
         torch.testing.assert_close(first[n], tensor, rtol=0, atol=1e-6)
     told = [json.loads((together / f"{name}-{rank}.json").read_text()) for rank in (0, 1)]

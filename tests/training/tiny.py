@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.data import DataSpec, MultimodalBatch, MultimodalDataset
+from mmaffect.latent import KLController, RecallController
 from mmaffect.training import Progress, Stage
 
 WIDTHS = {"text": 3, "audio": 2}
@@ -55,6 +56,7 @@ class Config:
     width: int = 4
     dropout: float = 0.2
     staged: bool = False
+    steered: bool = False
 
 
 class Tiny(nn.Module):
@@ -100,6 +102,33 @@ class Tiny(nn.Module):
         return terms
 
 
+class Steered(Tiny):
+    """A system with state that only the loop's hooks move: a running mean, and a term that two controllers weigh.
+
+    The term is one of the weights alone, so that it does not depend on how a batch is cut.
+    """
+
+    def __init__(self, config: Config, spec: DataSpec) -> None:
+        super().__init__(config, spec)
+        self.by_size = KLController(2.0, integral=0.05, max_beta=3.0)
+        self.by_recall = RecallController()
+        self.register_buffer("average", self.head.weight.detach().clone())
+
+    def loss(
+        self, observed: MultimodalBatch, complete: MultimodalBatch | None, progress: Progress
+    ) -> dict[str, Tensor]:
+        terms = super().loss(observed, complete, progress)
+        return terms | {"size": self.by_recall(self.by_size(1e3 * terms["size"]))}
+
+    def after_step(self) -> None:
+        self.average.lerp_(self.head.weight.detach(), 0.1)
+        self.by_size.update()
+
+    def after_validation(self, metrics: dict[str, float]) -> None:
+        self.by_recall.update(v for name, v in metrics.items() if name.startswith("per_class_recall/"))
+
+
 def make_system(config=None, *, spec=None, seed=0):
     torch.manual_seed(seed)
-    return Tiny(config or Config(), spec or make_spec())
+    config = config or Config()
+    return (Steered if config.steered else Tiny)(config, spec or make_spec())

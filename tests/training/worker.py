@@ -20,10 +20,21 @@ from tests.training.tiny import WIDTHS, Config, make_dataset, make_system
 CONFIG = TrainConfig(epochs=4, batch_size=7, learning_rate=0.05, schedule="cosine", warmup=0.1, clip_norm=0.5)
 
 
-def train(out, *, config=CONFIG, dropout=0.2, seed=3, resume=True, samples=24, sequence="dialogue", **options):
+def train(
+    out,
+    *,
+    config=CONFIG,
+    dropout=0.2,
+    steered=False,
+    seed=3,
+    resume=True,
+    samples=24,
+    sequence="dialogue",
+    **options,
+):
     """One run, the same for everybody who asks for the same."""
     data = make_dataset(samples, sequence=sequence), make_dataset(12, sequence=sequence, seed=1)
-    system = make_system(Config(staged=True, dropout=dropout), spec=data[0].spec)
+    system = make_system(Config(staged=True, dropout=dropout, steered=steered), spec=data[0].spec)
     made = protocol("random", tuple(WIDTHS), rates=[0.0, 0.4])
     result = fit(system, *data, config, protocol=made, out=out, seed=seed, resume=resume, **options)
     return system, data, result
@@ -102,9 +113,9 @@ def together(folder):
     from safetensors.torch import save_file
 
     rank = processes().process_index
-    for name, config, samples in PARALLEL:
+    for name, config, samples, steered in PARALLEL:
         system, (_, valid), result = train(
-            folder / name, config=config, dropout=0.0, samples=samples, checkpoint_steps=2
+            folder / name, config=config, dropout=0.0, samples=samples, steered=steered, checkpoint_steps=2
         )
         found, said = evaluate(system, valid, batch_size=5), predict(system, valid, batch_size=5)
         tensors = {n: t.contiguous() for n, t in system.state_dict().items()}
@@ -119,10 +130,25 @@ def replace_accumulation(config):
     return replace(config, accumulate=1)
 
 
-# Name, config, training samples: pieces of unequal size, and (21 samples) a last batch with empty pieces.
+# Name, config, training samples, whether steered: pieces of unequal size, and (21 samples) a last batch with empty
+# pieces.
 PARALLEL = [
-    ("plain", TrainConfig(epochs=3, batch_size=7, learning_rate=0.02), 24),
-    ("accumulated", TrainConfig(epochs=3, batch_size=5, accumulate=2, learning_rate=0.02), 21),
+    ("plain", TrainConfig(epochs=3, batch_size=7, learning_rate=0.02), 24, False),
+    ("accumulated", TrainConfig(epochs=3, batch_size=5, accumulate=2, learning_rate=0.02), 21, False),
+    (
+        "steered",
+        TrainConfig(
+            epochs=3,
+            batch_size=5,
+            accumulate=2,
+            learning_rate=0.02,
+            clip_norm=0.1,
+            joint_clipping=True,
+            sampling="balanced",
+        ),
+        21,
+        True,
+    ),
 ]
 
 if __name__ == "__main__":

@@ -1,0 +1,125 @@
+"""What the loop tells a system: how often, when, with what; and that what the system makes of it is not lost."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmaffect.training import TrainConfig, fit, protocol
+from tests.training.tiny import WIDTHS, Config, make_dataset, make_spec, make_system
+
+NAMES = tuple(WIDTHS)
+RATES = protocol("random", NAMES, rates=[0.0, 0.5])
+CONFIG = TrainConfig(
+    epochs=4, batch_size=7, learning_rate=0.05, clip_norm=0.3, joint_clipping=True, sampling="balanced"
+)
+
+
+@pytest.fixture
+def data():
+    return make_dataset(24, sequence="dialogue"), make_dataset(16, sequence="dialogue", seed=1)
+
+
+def steered():
+    return make_system(Config(staged=True, steered=True), spec=make_spec("dialogue"))
+
+
+def test_after_validation_gets_the_means_over_conditions_once_an_epoch(tmp_path, data):
+    system, told = steered(), []
+    system.after_validation = told.append
+    result = fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    assert len(told) == len(result.history) == 4
+    for metrics, row in zip(told, result.history, strict=True):
+        conditions = list(row["valid"].values())
+        assert len(conditions) == (1 if row["stage"] == "complete" else 2)
+        assert metrics.keys() == conditions[0].keys()
+        for name, value in metrics.items():
+            assert value == pytest.approx(sum(c[name] for c in conditions) / len(conditions))
+        assert {f"per_class_recall/c{i}" for i in range(3)} <= metrics.keys()
+        assert metrics["balanced_accuracy"] == pytest.approx(row["monitor"])
+
+
+def test_hooks_come_in_order(tmp_path, data):
+    system, calls = steered(), []
+    system.after_step = lambda: calls.append("step")
+    system.after_validation = lambda metrics: calls.append("validation")
+    fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    assert calls == (["step"] * 4 + ["validation"]) * 4
+
+
+def test_what_hooks_move_is_in_the_checkpoints(tmp_path, data):
+    system = steered()
+    start = {n: t.clone() for n, t in system.state_dict().items()}
+    fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    for file in ("best.safetensors", "last.safetensors"):
+        held = {n.removeprefix("system/"): t for n, t in load_file(tmp_path / "run" / file).items()}
+        for name in ("average", "by_size.beta", "by_recall.beta"):
+            assert not torch.equal(held[name], start[name])
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [1, 4, 6, 11, 16])
+@pytest.mark.parametrize("hook", ["loss", "after_step"])
+def test_a_stopped_run_resumes_to_the_same_end(tmp_path, data, hook, stop):
+    """Balanced drawing, joint clipping and hooks with state; the system is stopped in the middle of a step."""
+    fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "whole", checkpoint_steps=3)
+    system, count = steered(), 0
+    inner = getattr(system, hook)
+
+    def stopping(*given):
+        nonlocal count
+        count += 1
+        if count == stop:
+            raise StoppedError
+        return inner(*given)
+
+    setattr(system, hook, stopping)
+    with pytest.raises(StoppedError):
+        fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run", checkpoint_steps=3)
+    fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "run", checkpoint_steps=3, resume=True)
+    for file in ("best.safetensors", "last.safetensors"):
+        one, other = (load_file(tmp_path / run / file) for run in ("run", "whole"))
+        assert all(torch.equal(one[n], other[n]) for n in other)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+
+
+def rows(out):
+    found = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_only_joint_clipping_couples_groups(tmp_path, joint):
+    """A term that moves the projections alone, and is huge in every other step: does the head notice?"""
+    heads = []
+    for scale in (0.0, 1e3):
+        data = make_dataset(24), make_dataset(16, seed=1)
+        system = make_system(Config(dropout=0.0))
+        system.parameter_groups = lambda s=system: [
+            {"params": list(s.head.parameters()), "name": "head"},
+            {"params": list(s.project.parameters()), "name": "projections"},
+        ]
+
+        def loss(observed, complete, progress, s=system, scale=scale, steps=[]):  # noqa: B006 (counts its calls)
+            steps.append(progress)
+            hidden = s.represent(observed).detach()  # the head's gradient reaches nothing else
+            task = torch.nn.functional.cross_entropy(s.head(hidden), observed.targets)
+            return {"task": task, "other": scale * (len(steps) % 2) * s.represent(observed).square().sum()}
+
+        system.loss = loss
+        config = TrainConfig(epochs=1, batch_size=6, learning_rate=0.05, joint_clipping=joint)
+        frozen = {n: p.detach().clone() for n, p in system.project.named_parameters()}
+
+        def keep_projections(s=system, frozen=frozen):
+            with torch.no_grad():
+                for name, parameter in s.project.named_parameters():
+                    parameter.copy_(frozen[name])
+
+        system.after_step = keep_projections
+        fit(system, *data, config, protocol=protocol("none", NAMES), out=tmp_path / f"{scale}")
+        heads.append(system.head.weight.detach().clone())
+    assert torch.equal(*heads) == (not joint)
