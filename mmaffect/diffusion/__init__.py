@@ -1,13 +1,18 @@
 """Noise and back: processes, denoisers, samplers."""
 
+from mmaffect.diffusion.ancestral import ancestral
 from mmaffect.diffusion.continuous import VESDE, VPSDE, CosineVP
 from mmaffect.diffusion.ddim import ddim
 from mmaffect.diffusion.denoiser import Denoiser, draw_times
 from mmaffect.diffusion.descent import SamplerStep
+from mmaffect.diffusion.discrete import DiscreteVP
 from mmaffect.diffusion.dpmpp_2m import dpmpp_2m
 from mmaffect.diffusion.ema import EMA
+from mmaffect.diffusion.euler_maruyama import euler_maruyama
 from mmaffect.diffusion.grids import karras_times, log_snr_times, uniform_times
 from mmaffect.diffusion.guidance import classifier_free_guidance
+from mmaffect.diffusion.heun import heun
+from mmaffect.diffusion.predictor_corrector import predictor_corrector
 from mmaffect.diffusion.process import Process
 from mmaffect.diffusion.time_embedding import TimeEmbedding, sinusoidal_time
 from mmaffect.diffusion.unet1d import UNet1d
@@ -18,16 +23,21 @@ __all__ = [
     "VPSDE",
     "CosineVP",
     "Denoiser",
+    "DiscreteVP",
     "Process",
     "SamplerStep",
     "TimeEmbedding",
     "UNet1d",
+    "ancestral",
     "classifier_free_guidance",
     "ddim",
     "dpmpp_2m",
     "draw_times",
+    "euler_maruyama",
+    "heun",
     "karras_times",
     "log_snr_times",
+    "predictor_corrector",
     "sinusoidal_time",
     "uniform_times",
 ]

@@ -28,7 +28,7 @@ class VESDE(Process):
 
     Example:
         >>> VESDE(sigma=25.0).std(torch.tensor([1e-3, 1.0]))
-        tensor([0.0317, 9.8496])
+        tensor([0.0317, 9.8452])
     """
 
     growth: float = 25.0
@@ -80,7 +80,7 @@ class VPSDE(Process):
     Example:
         >>> process = VPSDE()
         >>> round(process.t_min, 4), round(process.t_max, 4)
-        (0.0057, 0.8587)
+        (0.0057, 0.8561)
     """
 
     beta_min: float = 0.1
@@ -144,7 +144,7 @@ class CosineVP(Process):
     Example:
         >>> process = CosineVP()
         >>> round(process.t_min, 4), round(process.t_max, 4)
-        (0.0129, 0.984)
+        (0.0128, 0.984)
     """
 
     s: float = 0.008

@@ -1,6 +1,7 @@
-"""What all samplers share: the noise levels of a run, the calls of the denoiser, and where results are written."""
+"""What all samplers share: the noise levels of a run, the calls of the denoiser, and what is written where."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -14,14 +15,14 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 class SamplerStep(NamedTuple):
-    """What a callback is told at each noise level.
+    """What a sampler tells its callback at each noise level, once the data are estimated there.
 
     Attributes:
         step: 0 to ``steps - 1``.
         steps: how many there will be.
         t: the time.
-        x: the state at this time. A buffer of the sampler: ``x.clone()`` to keep it.
-        x0: what ``denoise`` made of it; at the last level, the sample. Treat it in the same way.
+        x: the state at this time. It may be written over once the callback has returned: ``x.clone()`` to keep it.
+        x0: the estimate of the data; at the last step, the sample that will be returned.
     """
 
     step: int
@@ -35,25 +36,22 @@ Callback = Callable[[SamplerStep], object]
 
 
 class Level(NamedTuple):
-    """A noise level in Python floats, which multiply tensors of any dtype without becoming one."""
+    """A noise level as Python floats, which multiply a tensor of any dtype without a tensor being made of them."""
 
     t: float
     alpha: float
     std: float
-
-    @property
-    def sigma(self) -> float:
-        """Noise over signal."""
-        return self.std / self.alpha
+    sigma: float
 
 
 class Descent:
-    """One run from noise to data.
+    """One run down the noise levels.
 
-    The state is kept in float32 where ``x`` is in half precision; ``denoise`` is given, and must return, the dtype
-    of ``x``. Results are written into three buffers in turn: the caller's ``x`` and what ``denoise`` returned are only
-    read, and the latter not again once ``denoise`` has been called anew. Where a gradient is to flow back through
-    the run, which needs every state again, each step makes a new tensor instead.
+    The state is in float32 where ``x`` is in half precision; ``denoise`` is given the dtype of ``x`` and must return
+    it, and times are never below float32. The caller's ``x`` and what ``denoise`` returns are only read, and the latter
+    not again after the next call, so that it may reuse its output. States are written over as soon as they have been
+    read for the last time, unless something still needs them: a gradient that is to flow back through the run, or
+    a transform of ``torch.func``; then each operation makes a new tensor.
     """
 
     def __init__(
@@ -65,76 +63,82 @@ class Descent:
         *,
         times: Tensor | Sequence[float] | None,
         generator: torch.Generator | None = None,
-        callback: Callback | None,
+        callback: Callback | None = None,
     ) -> None:
         if not x.is_floating_point() or x.dim() == 0:
             raise ValueError(f"x: expected a floating tensor (B, ...), got {x.dtype} of shape {tuple(x.shape)}")
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps: expected an int of at least 1, got {steps!r}")
         grid = log_snr_times(process, steps) if times is None else _checked(times, process, steps)
+        alphas, stds = process.alpha(grid).tolist(), process.std(grid).tolist()
         self.levels = [
-            Level(*values)
-            for values in zip(grid.tolist(), process.alpha(grid).tolist(), process.std(grid).tolist(), strict=True)
+            Level(t, alpha, std, std / alpha) for t, alpha, std in zip(grid.tolist(), alphas, stds, strict=True)
         ]
-        self.pairs = list(zip(self.levels[:-1], self.levels[1:], strict=True))
-        self.x = at_least_float32(x)
+        self.pairs = list(pairwise(self.levels))
+        self.x = self._given = at_least_float32(x)
         self._times = grid.to(self.x).unsqueeze(1).repeat(1, x.shape[0]).unbind(0)
         self._denoise, self._generator, self._callback, self._dtype = denoise, generator, callback, x.dtype
-        self._new = is_transformed(x)
-        self._turn = 0
-        self._buffers = [torch.empty_like(self.x, memory_format=torch.contiguous_format) for _ in range(3)]
+        self._transformed = is_transformed(x)
+        self._spare: Tensor | None = None
 
-    def denoise(self, index: int, x: Tensor) -> Tensor:
-        """The data that ``x``, at level ``index``, is thought to come from."""
-        x0 = self._denoise(x if x.dtype == self._dtype else x.to(self._dtype), self._times[index])
+    def denoise(self, step: int, x: Tensor) -> Tensor:
+        """The data that ``x``, at the level of ``step``, is thought to come from."""
+        x0 = self._denoise(x if x.dtype == self._dtype else x.to(self._dtype), self._times[step])
         if x0.shape != x.shape or x0.dtype != self._dtype:
             raise ValueError(
-                f"denoise: expected {self._dtype} of the shape of x, {tuple(x.shape)}, "
+                f"denoise: expected it to return {self._dtype} of the shape of x, {tuple(x.shape)}, "
                 f"got {x0.dtype} of shape {tuple(x0.shape)}"
             )
         return x0
 
-    def tell(self, index: int, x: Tensor, x0: Tensor) -> None:
-        """Call the callback."""
+    def estimate(self, step: int, x: Tensor) -> Tensor:
+        """Denoise, and tell the callback."""
+        x0 = self.denoise(step, x)
         if self._callback is not None:
-            self._callback(SamplerStep(index, len(self.levels), self.levels[index].t, x, x0))
-
-    def combine(self, x: Tensor, a: float, x0: Tensor, b: float, noise: float = 0.0) -> Tensor:
-        """A x + b x0 + noise z, in two kernels besides the draw of z, which is left out where ``noise`` is 0."""
-        if self._keeps(x, x0):
-            y = torch.add(x * a, x0, alpha=b)
-            return y + torch.empty_like(self.x).normal_(0, noise, generator=self._generator) if noise else y
-        out = self._next()
-        if noise:
-            return out.normal_(0, noise, generator=self._generator).add_(x, alpha=a).add_(x0, alpha=b)
-        return torch.mul(x, a, out=out).add_(x0, alpha=b)
-
-    def shift(self, x: Tensor, x0: Tensor, b: float) -> Tensor:
-        """X + b x0, beside x."""
-        return torch.add(x, x0, alpha=b, out=None if self._keeps(x, x0) else self._next())
-
-    def finish(self, x: Tensor) -> Tensor:
-        """The last denoising."""
-        last = len(self.levels) - 1
-        x0 = self.denoise(last, x)
-        self.tell(last, x, x0)
+            self._callback(SamplerStep(step, len(self.levels), self.levels[step].t, x, x0))
         return x0
 
-    def _next(self) -> Tensor:
-        self._turn = (self._turn + 1) % 3
-        return self._buffers[self._turn]
+    def finish(self, x: Tensor) -> Tensor:
+        """The last denoising, whose result is the sample."""
+        return self.estimate(len(self.levels) - 1, x)
 
-    def _keeps(self, x: Tensor, x0: Tensor) -> bool:
-        return self._new or ((x.requires_grad or x0.requires_grad) and torch.is_grad_enabled())
+    def combine(self, x: Tensor, a: float, x0: Tensor, b: float, noise: float = 0.0) -> Tensor:
+        """The sum a x + b x0 + noise z, where x is not needed again: two kernels, and one to draw z if there is any."""
+        if not noise:
+            return x.mul_(a).add_(x0, alpha=b) if self._free(x, x0) else torch.add(x * a, x0, alpha=b)
+        if self._needed(x, x0):
+            z = torch.empty_like(self._given).normal_(0, noise, generator=self._generator)
+            return torch.add(torch.add(z, x, alpha=a), x0, alpha=b)
+        z = self._buffer().normal_(0, noise, generator=self._generator)
+        self.release(x, x0)
+        return z.add_(x, alpha=a).add_(x0, alpha=b)
+
+    def shift(self, x: Tensor, x0: Tensor, b: float) -> Tensor:
+        """The sum x + b x0, beside x."""
+        return torch.add(x, x0, alpha=b, out=None if self._needed(x, x0) else self._buffer())
+
+    def release(self, x: Tensor, x0: Tensor) -> None:
+        """Let a state be written over that has been read for the last time, ``x0`` having been made of it."""
+        if self._free(x, x0):
+            self._spare = x
+
+    def _buffer(self) -> Tensor:
+        spare, self._spare = self._spare, None
+        return torch.empty_like(self._given, memory_format=torch.contiguous_format) if spare is None else spare
+
+    def _needed(self, x: Tensor, x0: Tensor) -> bool:
+        return self._transformed or ((x0.requires_grad or x.requires_grad) and torch.is_grad_enabled())
+
+    def _free(self, x: Tensor, x0: Tensor) -> bool:
+        # A denoiser that changes nothing may return what it was given.
+        return x is not self._given and x0.data_ptr() != x.data_ptr() and not self._needed(x, x0)
 
 
 def follow(run: Descent, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
-    """The loop of every sampler of first order: x ← a x + b x0 + c z, and a last denoising."""
+    """The loop of the samplers of first order: x ← a x + b x0 + c z, and a last denoising."""
     x = run.x
-    for index, (a, b, c) in enumerate(coefficients):
-        x0 = run.denoise(index, x)
-        run.tell(index, x, x0)
-        x = run.combine(x, a, x0, b, c)
+    for step, (a, b, c) in enumerate(coefficients):
+        x = run.combine(x, a, run.estimate(step, x), b, c)
     return run.finish(x)
 
 
@@ -148,6 +152,6 @@ def _checked(times: Tensor | Sequence[float], process: Process, steps: int) -> T
     if not (grid[0] <= process.t_max + slack and grid[-1] >= process.t_min - slack):
         raise ValueError(
             f"times: expected to lie in [t_min, t_max] = [{process.t_min}, {process.t_max}], "
-            f"got {grid[-1].item()} to {grid[0].item()}"
+            f"got {grid[0].item()} to {grid[-1].item()}"
         )
     return grid

@@ -51,7 +51,7 @@ def log_snr_times(process: Process, steps: int) -> Tensor:
     Example:
         >>> from mmaffect.diffusion import VESDE
         >>> VESDE().sigma(log_snr_times(VESDE(), 3)).numpy().round(3).tolist()
-        [9.85, 0.559, 0.032]
+        [9.845, 0.558, 0.032]
     """
     check_positive(steps=steps)
     first, last = _log_snr_ends(process)
@@ -77,7 +77,7 @@ def karras_times(process: Process, steps: int, *, rho: float = 7.0) -> Tensor:
     Example:
         >>> from mmaffect.diffusion import VESDE
         >>> VESDE().sigma(karras_times(VESDE(), 3)).numpy().round(3).tolist()
-        [9.85, 0.857, 0.032]
+        [9.845, 0.99, 0.032]
     """
     check_positive(steps=steps, rho=rho)
     first, last = (torch.tensor(end, dtype=torch.float64).div(-2 * rho).exp().item() for end in _log_snr_ends(process))

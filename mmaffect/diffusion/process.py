@@ -144,6 +144,11 @@ class Process(ABC):
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    # Forward mode: exact to rounding, entry by entry, and open to further differentiation.
-    derivative: Tensor = torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
-    return derivative
+    """Entry by entry, and without a gradient of its own: forward mode, which has one, takes six times as long."""
+    with torch.inference_mode(False), torch.enable_grad():
+        time = t.detach().clone().requires_grad_()
+        value = function(time)
+        if not value.requires_grad:  # a constant
+            return torch.zeros_like(t)
+        (slope,) = torch.autograd.grad(value.sum(), time)
+    return slope
