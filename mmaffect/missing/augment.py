@@ -70,6 +70,9 @@ def augment(
     check_dropout(frames=frames, modalities=modalities)
     if set(inputs) != set(masks):
         raise ValueError(f"masks: expected those of {tuple(inputs)}, got {tuple(masks)}")
+    if by_step and len({mask.shape[1] for mask in masks.values()}) > 1:
+        lengths = {name: mask.shape[1] for name, mask in masks.items()}
+        raise ValueError(f"by_step: expected a time axis that all share, got lengths {lengths}")
     for name in noise or {}:
         check_choice("noise", name, inputs)
     values = {name: keep(x, masks[name]) for name, x in inputs.items()}

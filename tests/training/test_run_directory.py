@@ -89,4 +89,4 @@ def test_differences_reach_into_nested_values():
 
 def test_a_system_is_described_by_name_and_config():
     described = describe_system(make_system())
-    assert described == {"name": "Tiny", "config": {"width": 4, "dropout": 0.2, "staged": False}}
+    assert described == {"name": "Tiny", "config": {"width": 4, "dropout": 0.2, "staged": False, "steered": False}}
