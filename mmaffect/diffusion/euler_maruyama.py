@@ -30,7 +30,7 @@ def euler_maruyama(
     than about a third (under eight steps by default, under thirty equal ones in time on a cosine). :func:`ancestral`
     has the same limit, costs the same and is stable with any steps.
 
-    IMDer takes equal steps in time, :func:`uniform_times`, and returns the last without its noise. That step overshoots:
+    IMDer takes equal steps in time, :func:`uniform_times`, and returns the last without its noise. It overshoots:
     with 500 steps it is twice as long as the noise that is left allows, with 100 ten times. Here the last is a
     denoising, as in :func:`ddim`, whose rules and arguments this has.
 
