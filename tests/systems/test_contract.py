@@ -2,15 +2,18 @@
 
 import pytest
 
-from examples.systems import carn, gru, linear
+from examples.systems import affect_diff, carn, gru, linear, transformer
 from mmaffect.data import DataSpec
 from mmaffect.testing import CHECKS, check_system
 
+NARROW = {"hidden": 8, "heads": 2, "layers": 1, "feed_forward": 8, "prior_width": 8, "kernels": (1, 3)}
 SMALL = {
+    "affect_diff": (affect_diff, NARROW | {"prior": False}, True),
     "carn": (carn, {"hidden": 8, "heads": 2}, True),
     "gru": (gru, {"hidden": 6}, False),
     "bidirectional gru": (gru, {"hidden": 6, "bidirectional": True}, False),
     "linear": (linear, {}, True),
+    "transformer": (transformer, {"hidden": 8, "heads": 2, "layers": 1}, True),
 }
 SPECS = {
     "dialogue": DataSpec({"a": 5, "b": 3}, "class", ("x", "y", "z"), "dialogue", 2, class_shares=(0.5, 0.3, 0.2)),
@@ -35,7 +38,9 @@ def test_invariances(name, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(name, "dialogue") for name in SMALL] + [("carn", "window"), ("carn", "single")]
+    ("name", "kind"),
+    [(name, "dialogue") for name in SMALL]
+    + [(name, kind) for name in ("affect_diff", "carn") for kind in ("window", "single")],
 )
 def test_programs(name, kind):
     build, fullgraph = build_of(name)
@@ -47,4 +52,22 @@ def test_ablations_of_carn_pass_too(ablation):
     config = carn.Config(hidden=8, heads=2, **carn.ABLATIONS[ablation])
     check_system(
         lambda spec: carn.System(config, spec), SPECS["dialogue"], only=["padding", "batch_order", "absent_values"]
+    )
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_affect_diff_with_its_prior(kind):
+    """Whole on dialogues; elsewhere what the kind of sequence and of target changes."""
+    chosen = [c for c in CHECKS if c not in PROGRAMS] if kind == "dialogue" else ["padding", "absent_values", "subsets"]
+    config = affect_diff.Config(**NARROW, drawn=2 if kind == "dialogue" else 0, drawn_evaluations=2)
+    check_system(lambda spec: affect_diff.System(config, spec), SPECS[kind], only=chosen)
+
+
+@pytest.mark.parametrize("ablation", affect_diff.ABLATIONS)
+def test_ablations_of_affect_diff_pass_too(ablation):
+    config = affect_diff.Config(**(NARROW | affect_diff.ABLATIONS[ablation]))
+    check_system(
+        lambda spec: affect_diff.System(config, spec),
+        SPECS["dialogue"],
+        only=["padding", "batch_order", "absent_values"],
     )
