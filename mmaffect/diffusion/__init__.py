@@ -3,7 +3,7 @@
 from mmaffect.diffusion.ancestral import ancestral
 from mmaffect.diffusion.continuous import VESDE, VPSDE, CosineVP
 from mmaffect.diffusion.ddim import ddim
-from mmaffect.diffusion.denoiser import Denoiser, draw_times
+from mmaffect.diffusion.denoiser import Denoiser
 from mmaffect.diffusion.descent import SamplerStep
 from mmaffect.diffusion.discrete import DiscreteVP
 from mmaffect.diffusion.dpmpp_2m import dpmpp_2m
@@ -15,6 +15,7 @@ from mmaffect.diffusion.heun import heun
 from mmaffect.diffusion.predictor_corrector import predictor_corrector
 from mmaffect.diffusion.process import Process
 from mmaffect.diffusion.time_embedding import TimeEmbedding, sinusoidal_time
+from mmaffect.diffusion.training_times import draw_times
 from mmaffect.diffusion.unet1d import UNet1d
 
 __all__ = [

@@ -1,6 +1,5 @@
 """A network, a process and what the network predicts, made into an estimate of the data and a loss."""
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -18,52 +17,8 @@ from mmaffect.diffusion.prediction import (
     karras_direction,
 )
 from mmaffect.diffusion.process import Process
+from mmaffect.diffusion.training_times import TIMES, Times, draw_times
 from mmaffect.ops import at_least_float32, check_choice, check_mask, check_positive, check_shape, keep, per_sample
-
-Times = Literal["uniform", "stratified", "lognormal"]
-
-
-def draw_times(
-    process: Process,
-    count: int,
-    times: Times = "uniform",
-    *,
-    sigma_data: float = 1.0,
-    generator: torch.Generator | None = None,
-    device: torch.device | None = None,
-) -> Tensor:
-    r"""Times to train at, between ``t_min`` and ``t_max``.
-
-    ``"uniform"``: independent. ``"stratified"``: one draw and equal distances from it, modulo the range (Kingma et al.,
-    2021, appendix I.1); each time is still uniform, but a batch covers the range evenly, so that its loss varies less.
-    ``"lognormal"``: :math:`\ln(\sigma/\sigma_d) \sim N(-0.5, 1.2^2)` of σ = std / alpha, independent, moved to the
-    ends where it falls outside (Karras et al., 2022, table 1, who have :math:`\sigma_d = 0.5` and a mean of -1.2).
-
-    Args:
-        process: of noising.
-        count: B.
-        times: which of these.
-        sigma_data: :math:`\sigma_d`, standard deviation of the data.
-        generator: where the randomness comes from.
-        device: where to make them.
-
-    Shape:
-        → ``(B,)``, float32.
-
-    Raises:
-        ValueError: on an unknown name.
-    """
-    check_choice("times", times, ("uniform", "stratified", "lognormal"))
-    if times == "lognormal":
-        normal = torch.randn(count, generator=generator, device=device, dtype=torch.float32)
-        log_sigma = math.log(sigma_data) - 0.5 + 1.2 * normal
-        return process.time(-2 * log_sigma).clamp(process.t_min, process.t_max)
-    if times == "stratified":
-        first = torch.rand(1, generator=generator, device=device, dtype=torch.float32)
-        share = (first + torch.arange(count, device=device, dtype=torch.float32) / count) % 1
-    else:
-        share = torch.rand(count, generator=generator, device=device, dtype=torch.float32)
-    return process.t_min + (process.t_max - process.t_min) * share
 
 
 class Denoiser(nn.Module):
@@ -123,7 +78,7 @@ class Denoiser(nn.Module):
         check_choice("prediction", prediction, PREDICTIONS)
         check_choice("preconditioning", preconditioning, ("none", "karras"))
         check_choice("weighting", weighting, WEIGHTINGS)
-        check_choice("times", times, ("uniform", "stratified", "lognormal"))
+        check_choice("times", times, TIMES)
         check_positive(sigma_data=sigma_data, gamma=gamma)
         self.net, self.process, self.prediction = net, process, prediction
         self.preconditioning, self.sigma_data = preconditioning, sigma_data
@@ -155,11 +110,11 @@ class Denoiser(nn.Module):
         Raises:
             ValueError: on another shape.
         """
-        x = _masked(x, mask)
+        x = _masked("x", x, mask)
         alpha, std, toward = self._plane(x, t)
         output = self._output(x, t, alpha, std, mask, cond)
         estimate = toward.data(at_least_float32(output), at_least_float32(x), alpha, std).to(x.dtype)
-        return _masked(estimate, mask)
+        return _masked("x", estimate, mask)
 
     def loss(
         self,
@@ -192,10 +147,10 @@ class Denoiser(nn.Module):
                 self.process, len(x0), self.times, sigma_data=self.sigma_data, generator=generator, device=x0.device
             )
         if noise is None:
-            noise = torch.randn(x0.shape, generator=generator, dtype=x0.dtype, device=x0.device)
+            noise = torch.randn(x0.shape, generator=generator, dtype=at_least_float32(x0).dtype, device=x0.device)
         elif noise.shape != x0.shape:
             raise ValueError(f"noise: expected the shape of x0, {tuple(x0.shape)}, got {tuple(noise.shape)}")
-        x0, noise = _masked(x0, mask), _masked(noise, mask)
+        x0, noise = _masked("x0", x0, mask), _masked("noise", noise, mask)
         alpha, std, toward = self._plane(x0, t)
         x = self.process.perturb(x0, t, noise)
         output = self._output(x, t, alpha, std, mask, cond)
@@ -203,7 +158,7 @@ class Denoiser(nn.Module):
         weight = data_weight(self.weighting, alpha, std, gain, sigma_data=self.sigma_data, gamma=self.gamma)
         # In units of what is predicted: there the error is of order one at every time.
         error = at_least_float32(output) - toward.target(at_least_float32(x0), at_least_float32(noise))
-        error = weight * gain.square() * _masked(error, mask).square()
+        error = weight * gain.square() * _masked("x0", error, mask).square()
         if mask is None:
             return error.mean()
         return error.sum() / (mask.sum() * x0.shape[2]).clamp(min=1)
@@ -230,8 +185,9 @@ class Denoiser(nn.Module):
         return output
 
 
-def _masked(x: Tensor, mask: Tensor | None) -> Tensor:
+def _masked(name: str, x: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return x
+    check_shape(name, x, "B T D")
     check_mask("mask", mask, "B T", **dict(zip("BT", x.shape, strict=False)))
     return keep(x, mask)
