@@ -167,6 +167,8 @@ def test_two_processes_are_one(together, tmp_path, name, config, samples, steere
         tmp_path / "one", config=whole, dropout=0.0, samples=samples, steered=steered
     )
     for n, tensor in system.state_dict().items():
+        if n.startswith("by_spread"):  # follows means over pieces, which a cut changes
+            continue
         torch.testing.assert_close(first[n], tensor, rtol=0, atol=1e-6)
     told = [json.loads((together / f"{name}-{rank}.json").read_text()) for rank in (0, 1)]
     assert told[0] == told[1]

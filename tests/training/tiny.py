@@ -105,24 +105,29 @@ class Tiny(nn.Module):
 class Steered(Tiny):
     """A system with state that only the loop's hooks move: a running mean, and a term that two controllers weigh.
 
-    The term is one of the weights alone, so that it does not depend on how a batch is cut.
+    The term is one of the weights alone, so that it does not depend on how a batch is cut. A third controller follows
+    the samples, of which each process sees others, and weighs nothing.
     """
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__(config, spec)
         self.by_size = KLController(2.0, integral=0.05, max_beta=3.0)
-        self.by_recall = RecallController()
+        self.by_recall, self.by_spread = RecallController(), KLController(0.01)
+        self.spread_betas: list[float] = []
         self.register_buffer("average", self.head.weight.detach().clone())
 
     def loss(
         self, observed: MultimodalBatch, complete: MultimodalBatch | None, progress: Progress
     ) -> dict[str, Tensor]:
         terms = super().loss(observed, complete, progress)
+        self.by_spread(self.represent(observed).square().mean())
         return terms | {"size": self.by_recall(self.by_size(1e3 * terms["size"]))}
 
     def after_step(self) -> None:
         self.average.lerp_(self.head.weight.detach(), 0.1)
         self.by_size.update()
+        self.by_spread.update()
+        self.spread_betas.append(self.by_spread.beta.item())
 
     def after_validation(self, metrics: dict[str, float]) -> None:
         self.by_recall.update(v for name, v in metrics.items() if name.startswith("per_class_recall/"))
