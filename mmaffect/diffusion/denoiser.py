@@ -25,7 +25,7 @@ class Denoiser(nn.Module):
     r"""Any network as an estimate of the data: :math:`\hat x_0(x_t, t)`, and the loss that trains it.
 
     The network is called as ``net(x, t, **cond)`` and returns a tensor like ``x``. What it predicts lies in the plane
-    of data and noise, :math:`F = p\, x_0 + q\, \varepsilon` (:func:`direction`), so that with
+    of data and noise, :math:`F = p\, x_0 + q\, \varepsilon` (``mmaffect.diffusion.prediction``), so that with
     :math:`x_t = \alpha x_0 + s \varepsilon`
 
     .. math:: \hat x_0 = \frac{s F - q\, x_t}{s p - q \alpha}, \qquad
@@ -33,18 +33,20 @@ class Denoiser(nn.Module):
 
     With ``preconditioning="karras"`` the network is given :math:`x_t / \sqrt{s^2 + \sigma_d^2 \alpha^2}` and
     :math:`\ln(\sigma) / 4` in place of the time, with :math:`\sigma = s / \alpha`, and predicts the direction of unit
-    variance that is uncorrelated with what it is given (Karras et al., 2022, eq. 7 and 8; :func:`karras_direction`).
+    variance that is uncorrelated with what it is given (Karras et al., 2022, eq. 7 and 8).
     All four predictions, preconditioned, are this one up to their sign; ``prediction`` then makes no difference.
 
     Args:
         net: the network.
         process: of noising.
-        prediction: ``"eps"``, ``"x0"``, ``"v"`` or ``"score"``; see :func:`direction`.
+        prediction: ``"eps"``, ``"x0"``, ``"v"`` or ``"score"``: the noise, the data, alpha times noise minus std times
+            data (Salimans and Ho, 2022), or the gradient of the log-density, -noise / std (Song et al., 2021).
         preconditioning: ``"none"`` or ``"karras"``.
         sigma_data: :math:`\sigma_d`, standard deviation of the data; of Karras' preconditioning, weighting and times.
         weighting: ``"uniform"`` counts the error of the network's own output, with Karras' preconditioning that is
-            his weighting; ``"std2"`` the error of the noise, ``"min_snr"`` that of the data times min(SNR, γ),
-            ``"karras"`` as table 1 of the paper. See :func:`data_weight`.
+            his weighting; ``"std2"`` the error of the noise, which is λ(t) = std² on the score (Song et al., 2021);
+            ``"min_snr"`` that of the data times min(SNR, γ) (Hang et al., 2023); ``"karras"`` that of the data times
+            (σ² + σ_d²) / (σ σ_d)² (Karras et al., 2022, table 1). All mean the same whatever is predicted, but the first.
         gamma: γ of ``"min_snr"``.
         times: at which times to train; see :func:`draw_times`.
 
