@@ -38,7 +38,9 @@ class Config:
         layers: blocks of each.
         feed_forward: width inside the blocks (ours; it gives the paper's number of parameters).
         kernels: steps that the front of each modality spans, in the order of the modalities; the last serves those
-            beyond. 1 is a linear map and sinusoidal positions, as for the paper's text; more is a convolution.
+            beyond. 1 is a linear map, as for the paper's text; more is a convolution.
+        positions: ``"sinusoidal"`` where the front is a linear map and none where it is a convolution, as in the paper;
+            ``"distance"`` lets each head prefer near steps of every modality (for dialogues, not in the paper).
         dropout: in the encoders and the fusion (ours).
         input_dropout: of the modalities' values (not in the paper).
         head_dropout: in the classifier.
@@ -78,6 +80,7 @@ class Config:
     layers: int = 2
     feed_forward: int = 512
     kernels: tuple[int, ...] = (1, 5, 3)
+    positions: Literal["sinusoidal", "distance"] = "sinusoidal"
     dropout: float = 0.1
     input_dropout: float = 0.0
     head_dropout: float = 0.3
@@ -185,7 +188,7 @@ class AffectDiff(nn.Module):
                     config.heads,
                     hidden=config.feed_forward,
                     dropout=config.dropout,
-                    positions="sinusoidal" if kernel == 1 else "none",
+                    positions=config.positions if kernel == 1 or config.positions == "distance" else "none",
                 )
                 for name, kernel in self.kernels.items()
             }

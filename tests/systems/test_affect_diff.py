@@ -249,6 +249,8 @@ def test_kernels_follow_the_order_of_the_modalities():
     assert isinstance(model.fronts["words"], torch.nn.Linear)
     assert [model.fronts[n].convolution.kernel_size for n in ("voice", "face")] == [(5,), (3,)]
     assert [model.encoders[n].positions for n in model.kernels] == ["sinusoidal", "none", "none"]
+    near = affect_diff.System(affect_diff.Config(**(NARROW | {"positions": "distance"})), REFERENCE)
+    assert {encoder.positions for encoder in near.encoders.values()} == {"distance"}
     last = affect_diff.System(affect_diff.Config(**(NARROW | {"kernels": (5,)})), REFERENCE)
     assert set(last.kernels.values()) == {5}
 
@@ -359,27 +361,23 @@ def test_augmentation_is_for_training_and_leaves_labels_of_nothing_out(batch):
 
 
 def test_the_log_gets_the_mean_weights_of_what_is_there(batch):
-    model = system().train()
+    model = system(prior=False).train()
     assert model.report()["weights"] == {"a": 0.5, "b": 0.5}
-    torch.manual_seed(3)
     model.loss(batch, batch, LATE)
-    torch.manual_seed(3)
-    model._augmented(batch)  # the same draws
     weights = model.report()["weights"]
     assert sum(weights.values()) == pytest.approx(1.0)
     assert weights != {"a": 0.5, "b": 0.5}
     alone = batch.drop(torch.tensor([[True, False]] * 3))
-    for _ in range(100):
+    for _ in range(40):
         model.loss(alone, alone, LATE)
-    assert model.report()["weights"]["a"] == pytest.approx(1.0, abs=1e-3)
+    assert model.report()["weights"] == pytest.approx({"a": 1.0, "b": 0.0}, abs=0.01)
 
 
 def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path):
     """Also the average, β and the running weights, which no optimiser holds."""
-    world = synthetic_affect({"a": 4, "b": 3}, sizes=(12, 6, 2), lengths=4, sequence="dialogue", seed=0)
+    world = synthetic_affect({"a": 4, "b": 3}, sizes=(8, 4, 2), lengths=4, sequence="dialogue", seed=0)
     spec = world.train.spec
-    changes = NARROW | {"drawn": 2, "drawn_evaluations": 2, "adaptive_beta": True, "epochs": 4, "patience": None}
-    changes.pop("patience")
+    changes = NARROW | {"drawn": 2, "drawn_evaluations": 2, "adaptive_beta": True, "epochs": 3}
     config = TrainConfig(batch_size=4, joint_clipping=True)
     none = protocol("none", spec.names)
 
@@ -400,7 +398,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path):
 
     whole = run(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "broken", stop=8)
+        run(tmp_path / "broken", stop=3)
     broken = run(tmp_path / "broken")
     assert any(name.startswith("average.") for name in whole)
     for name, value in whole.items():
