@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmaffect.missing.corruption import blank_frames, gaussian_noise
+from mmaffect.missing.corruption import gaussian_noise
 from mmaffect.missing.features import feature_rate
 from mmaffect.missing.rmfm import rmm
 from mmaffect.ops import check_choice, check_dropout, keep
@@ -36,11 +36,10 @@ def augment(
 ) -> Augmented:
     """Affect-Diff's augmentation of a training batch (section II-D).
 
-    First Gaussian noise is added to some modalities. Then each frame is zeroed independently, and the model is not
-    told: it takes the zeros for values. Then each modality is dropped, and the model is told: its mask becomes False.
-    (The paper zeroes dropped modalities and does not say whether its model knows; with masks it must.) One modality of
-    those that are there is always left, by the law of :func:`~mmaffect.missing.rmm` with ``keep_one``. Frames are
-    blanked after the noise, so they are zero indeed.
+    Gaussian noise is added to some modalities. Each frame is zeroed independently, noise and all, and the model is not
+    told: it takes the zero for a value. Each modality is dropped, and the model is told: its mask becomes False. (The
+    paper zeroes dropped modalities and does not say whether its model knows; with masks it must.) One modality of
+    those that are there is always left, by the law of :func:`~mmaffect.missing.rmm` with ``keep_one``.
 
     Call it in training only. Without a generator it draws from torch's own, which the training loop seeds at each step.
 
@@ -75,16 +74,16 @@ def augment(
         raise ValueError(f"by_step: expected a time axis that all share, got lengths {lengths}")
     for name in noise or {}:
         check_choice("noise", name, inputs)
-    values = {name: keep(x, masks[name]) for name, x in inputs.items()}
-    for name, level in (noise or {}).items():
-        values[name] = gaussian_noise(values[name], masks[name], level, generator)
-    if frames > 0:
-        kept = {name: feature_rate(mask, frames, generator) for name, mask in masks.items()}
-        values = {n: blank_frames(x, masks[n], masks[n] & ~kept[n], mark="zero").x for n, x in values.items()}
+    left = dict(masks)
     if modalities > 0:
         # Where steps stand for themselves each is a sample of one step.
         alone = {name: mask.reshape(-1, 1) if by_step else mask for name, mask in masks.items()}
         drawn = rmm(alone, modalities, generator, keep_one=True)
-        masks = {name: drawn[name].view_as(mask) for name, mask in masks.items()}
-        values = {name: keep(x, masks[name]) for name, x in values.items()}
-    return Augmented(values, dict(masks))
+        left = {name: drawn[name].view_as(mask) for name, mask in masks.items()}
+    values = {}
+    for name, x in inputs.items():
+        if noise and name in noise:
+            x = gaussian_noise(x, masks[name], noise[name], generator)
+        shown = feature_rate(left[name], frames, generator) if frames > 0 else left[name]
+        values[name] = keep(x, shown)
+    return Augmented(values, left)

@@ -75,7 +75,7 @@ def at_least_one(kept: Tensor, noise: Tensor) -> Tensor:
         row = kept[bad][0].tolist()
         raise ValueError(f"kept: expected chances in [0, 1] that sum to at least 1 (or all zero), got {row}")
     rows, which = torch.unique(kept, dim=0, return_inverse=True)  # few: one a class, or one a rate
-    scale = _solve_scale(rows)[which]
+    scale = _solve_scale(rows.cpu()).to(rows.device)[which]  # few numbers and many small steps: on the CPU
     rest = _chance_from(scale, kept)
     first = torch.where(rest > 0, kept / rest, torch.zeros_like(rest))
     later = scale.unsqueeze(-1) * kept

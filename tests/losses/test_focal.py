@@ -57,6 +57,15 @@ def test_gamma_zero_is_the_task_s_cross_entropy(smoothing, weights):
     torch.testing.assert_close(focal_cross_entropy(logits, targets, gamma=1e-9, **options), plain)
 
 
+def test_gamma_zero_is_that_to_the_last_bit():
+    for seed in range(50):
+        generator = torch.Generator().manual_seed(seed)
+        logits, targets = torch.randn(37, 7, generator=generator), torch.randint(7, (37,), generator=generator)
+        options = {"label_smoothing": 0.1, "class_weights": (1 + torch.rand(7, generator=generator)).tolist()}
+        plain = task_loss(logits, targets, "class", **options)
+        assert torch.equal(focal_cross_entropy(logits, targets, gamma=0.0, **options), plain)
+
+
 @pytest.mark.parametrize(("p", "times"), [(0.9, 100), (0.5, 4)])
 def test_what_is_easy_weighs_as_little_as_the_paper_says(p, times):
     """Lin et al., section 3.2, for γ = 2."""
