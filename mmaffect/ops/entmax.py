@@ -70,77 +70,108 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor 
         return scores.clone()
     exact = at_least_float32(scores)
     q = 1 / (alpha.to(exact.dtype) - 1) if isinstance(alpha, Tensor) else 1.0 / (alpha - 1)
-    weights: Tensor = _Entmax.apply(exact, mask, q)  # type: ignore[no-untyped-call]
+    differentiated = torch.is_grad_enabled() and exact.requires_grad
+    weights: Tensor = _Entmax.apply(exact, mask, q, differentiated)[0]  # type: ignore[no-untyped-call]
     return weights.to(scores.dtype)
 
 
 class _Entmax(Function):
-    """Of scores and q = 1/(α − 1), a number or a tensor."""
+    """Of scores and q = 1/(α − 1), a number or a tensor; for α = 1.5 it keeps the roots of the weights on request."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(scores: Tensor, mask: Tensor | None, q: float | Tensor) -> Tensor:
-        if mask is None:
-            weights = scores.clone(memory_format=torch.contiguous_format)
-        else:
+    def forward(
+        scores: Tensor, mask: Tensor | None, q: float | Tensor, differentiated: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        if mask is not None:
             floor = torch.full((), -torch.inf, dtype=scores.dtype, device=scores.device)
-            weights = torch.where(mask, scores, floor).contiguous()
+            scores = torch.where(mask, scores, floor)
         if isinstance(q, Tensor):
-            if is_transformed(q):  # what is written to must be batched where α is
-                weights = weights + 0 * q
+            # What is written to must be batched where α is.
+            weights = _own(scores, mask) + 0 * q if is_transformed(q) else _own(scores, mask)
             for rows, power in _row_blocks(weights, q.expand(*weights.shape[:-1], 1)):
                 _newton_(rows, power)
-        else:
+            return weights, None
+        if q != 2:
+            weights = _own(scores, mask)
             for (rows,) in _row_blocks(weights):
                 _newton_(rows, q) if q >= 1 else _bisect_(rows, q)
-        return weights
+            return weights, None
+        if torch.compiler.is_compiling() or is_transformed(scores):  # neither can write into blocks
+            roots = _newton_roots_(scores - _top(scores))
+            return roots * roots, roots
+        roots = torch.empty_like(scores, memory_format=torch.contiguous_format)
+        weights = torch.empty_like(roots) if differentiated else roots
+        for rows, root, square in _row_blocks(scores, roots, weights):
+            _newton_roots_(torch.sub(rows, _top(rows), out=root))
+            torch.mul(root, root, out=square)
+        return weights, roots if differentiated else None
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor | None, float | Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> None:
+        weights, roots = output
         q = inputs[2]
         ctx.q = None if isinstance(q, Tensor) else q
-        ctx.save_for_backward(output, *([q] if isinstance(q, Tensor) else []))
+        if roots is not None:
+            ctx.mark_non_differentiable(roots)
+        ctx.save_for_backward(weights, roots, *([q] if isinstance(q, Tensor) else []))
+        ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor | None]:
-        weights, *learned = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+        if gradient is None:
+            return None, None, None, None
+        weights, roots, *learned = ctx.saved_tensors
         if learned:
             towards_scores, mean = _pull_back(weights, gradient, learned[0])
             # At fixed scores dp/dq = h − r Σh / Σr, with h = p (log p / q − 1).
             change = weights * (weights.clamp(min=_TINY).log() / learned[0] - 1)
-            return towards_scores, None, (change * (gradient - mean)).sum_to_size(learned[0].shape)
+            return towards_scores, None, (change * (gradient - mean)).sum_to_size(learned[0].shape), None
         if torch.is_grad_enabled() or is_transformed(weights, gradient):
-            return _pull_back(weights, gradient, ctx.q)[0], None, None
+            return _pull_back(weights, gradient, ctx.q)[0], None, None, None
         towards_scores = torch.empty_like(weights)
-        for out, p, g in _row_blocks(towards_scores, weights, gradient):
-            r, mean = _mean(p, g, ctx.q)
-            torch.sub(g, mean, out=out).mul_(r)
-        return towards_scores, None, None
+        for out, p, g in _row_blocks(towards_scores, weights if roots is None else roots, gradient):
+            r = _power(p, 1 - 1 / ctx.q) if roots is None else p
+            total = torch.mul(r, g, out=out).sum(-1, keepdim=True)
+            torch.sub(g, total / r.sum(-1, keepdim=True).clamp(min=0.5), out=out).mul_(r)
+        return towards_scores, None, None, None
+
+
+def _top(scores: Tensor) -> Tensor:
+    """Largest score of each row; finite for an empty row, which is all −∞, so that its gaps are zero and stay it."""
+    return scores.amax(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)
+
+
+def _newton_roots_(gap: Tensor) -> Tensor:
+    """Replace scores less their top by the roots of the weights for α = 1.5.
+
+    What is kept is twice the gap, s − 2τ: its 2-norm shall be 2.
+    """
+    gap.add_(2).relu_()
+    for _ in range(_newton_steps(gap.shape[-1], gap.dtype, fast=True)):
+        # τ only climbs, so what has left the support stays out. A step back can only come from rounding.
+        norm = torch.linalg.vector_norm(gap, dim=-1, keepdim=True)
+        step = (norm - 2).relu_().mul_(norm).div_(gap.sum(-1, keepdim=True).clamp_(min=1))
+        gap.sub_(step).relu_()
+    # One division takes out what rounding has left of the norm.
+    return gap.div_(torch.linalg.vector_norm(gap, dim=-1, keepdim=True).clamp(min=1))
 
 
 def _newton_(rows: Tensor, q: float | Tensor) -> None:
     """Replace scores by weights: the q-norm of the gaps (α − 1) s − τ shall be 1."""
-    # An empty row is all −∞: with a finite top its gaps are zero, and stay it.
-    top = rows.amax(-1, keepdim=True).clamp(min=torch.finfo(rows.dtype).min)
-    gap = rows.sub_(top).div_(q).add_(1).relu_()
-    quadratic = isinstance(q, float) and q == 2
+    gap = rows.sub_(_top(rows)).div_(q).add_(1).relu_()
     for _ in range(_newton_steps(rows.shape[-1], rows.dtype, fast=isinstance(q, float) and q >= 2)):
-        # τ only climbs, so what has left the support stays out. A step back can only come from rounding.
-        if quadratic:
-            norm = torch.linalg.vector_norm(gap, dim=-1, keepdim=True)
-            step = (norm - 1) * norm / gap.sum(-1, keepdim=True).clamp(min=0.5)
-            gap.sub_(step.relu()).relu_()
-        else:
-            inner = _power(gap, q - 1)
-            norm = (inner * gap).sum(-1, keepdim=True).pow(1 / q)
-            step = (norm - 1) * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
-            gap.addcmul_(gap.sign(), step, value=-1).relu_()
-    # One division takes out what rounding has left of the norm.
-    if quadratic:
-        gap.div_(torch.linalg.vector_norm(gap, dim=-1, keepdim=True).clamp(min=0.5)).pow_(2)
-    else:
-        gap.pow_(q).div_(gap.sum(-1, keepdim=True).clamp(min=0.5))
+        inner = _power(gap, q - 1)
+        norm = (inner * gap).sum(-1, keepdim=True).pow(1 / q)
+        step = (norm - 1) * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
+        gap.addcmul_(gap.sign(), step, value=-1).relu_()
+    gap.pow_(q).div_(gap.sum(-1, keepdim=True).clamp(min=0.5))
+
+
+def _own(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Scores that may be written to: with a mask they are already our own."""
+    return scores.clone(memory_format=torch.contiguous_format) if mask is None else scores.contiguous()
 
 
 def _newton_steps(size: int, dtype: torch.dtype, *, fast: bool) -> int:
@@ -156,7 +187,7 @@ def _newton_steps(size: int, dtype: torch.dtype, *, fast: bool) -> int:
 def _bisect_(rows: Tensor, q: float) -> None:
     """Replace scores by weights; the powers are below 1, so that rounding is felt: float64."""
     scores = rows.double()
-    scores = (scores - scores.amax(-1, keepdim=True).clamp(min=torch.finfo(scores.dtype).min)) / q
+    scores = (scores - _top(scores)) / q
     low, width = torch.full_like(scores[..., :1], -1), torch.ones_like(scores[..., :1])
     for _ in range(60):
         width = width / 2
