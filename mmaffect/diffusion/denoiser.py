@@ -46,7 +46,7 @@ class Denoiser(nn.Module):
         weighting: ``"uniform"`` counts the error of the network's own output, with Karras' preconditioning that is
             his weighting; ``"std2"`` the error of the noise, which is λ(t) = std² on the score (Song et al., 2021);
             ``"min_snr"`` that of the data times min(SNR, γ) (Hang et al., 2023); ``"karras"`` that of the data times
-            (σ² + σ_d²) / (σ σ_d)² (Karras et al., 2022, table 1). All but the first mean the same whatever is predicted.
+            (σ² + σ_d²) / (σ σ_d)² (Karras et al., 2022, table 1). All but the first weigh alike whatever is predicted.
         gamma: γ of ``"min_snr"``.
         times: at which times to train; see :func:`draw_times`.
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,30 +83,43 @@ def test_a_condition_for_all_steps_is_that_condition_at_each():
     torch.testing.assert_close(network(x, t, condition, mask=mask)[mask], network(x, t, at_each, mask=mask)[mask])
 
 
-def test_steps_reach_each_other_through_the_bottom_and_details_through_the_skips():
-    """The way down and up sees far; without the bottom, only the convolutions' own neighbours."""
+def test_coarse_steps_see_far():
+    """Three resolutions see 33 steps; one alone only its convolutions' neighbours."""
     network = stirred(UNet1d(1, width=4, multipliers=(1, 1, 1)))
     x = draw(1, 33, 1).requires_grad_()
     (gradient,) = torch.autograd.grad(network(x, torch.tensor([0.5]).double())[0, 16].sum(), x)
-    reach = gradient[0, :, 0].abs() > 0
-    # Three steps wide: down 1 + 2, then the coarser levels' 2 and 3 convolutions each at twice the distance ...
-    assert reach.all()
+    assert (gradient != 0).all()
     shallow = stirred(UNet1d(1, width=4, multipliers=(1,)))
     (gradient,) = torch.autograd.grad(shallow(x, torch.tensor([0.5]).double())[0, 16].sum(), x)
     # enter, three blocks of two, leave: eight convolutions, eight steps to each side.
     assert gradient[0, :, 0].abs().gt(0).nonzero().flatten().tolist() == list(range(8, 25))
 
 
-def test_each_resolution_has_its_skip():
-    network = stirred(UNet1d(2, width=4, multipliers=(1, 2, 2)))
-    x, t = draw(1, 8, 2), torch.tensor([0.5]).double()
-    whole = network(x, t)
-    for number, size in enumerate((4, 8, 8)):
-        changed = stirred(UNet1d(2, width=4, multipliers=(1, 2, 2)))
-        with torch.no_grad():  # what comes up is read before what was passed across
-            changed.up[number].first.weight[:, :, -size:] = 0
-        assert (network(x, t) == whole).all()
-        assert not torch.allclose(changed(x, t), whole)
+def test_the_network_by_hand():
+    """One sample, features first, from the network's parameters: which block is met when, and what is passed across."""
+    network = stirred(UNet1d(2, width=4, multipliers=(1, 2, 3), condition=3))
+    x, t, condition = draw(1, 7, 2), torch.tensor([0.4]).double(), draw(1, 3, seed=1)
+
+    def conv(layer, h, stride=1):
+        return F.conv1d(h, layer.weight.mT, layer.bias, stride, 1)
+
+    def norm(layer, h):
+        return F.silu(F.layer_norm(h.mT, layer.weight.shape, layer.weight, layer.bias).mT)
+
+    def block(part, h):
+        inner = conv(part.first, norm(part.first_norm, h)) + part.tell(F.silu(told))[:, :, None]
+        beside = h if isinstance(part.shortcut, torch.nn.Identity) else part.shortcut(h.mT).mT
+        return beside + conv(part.second, norm(part.second_norm, inner))
+
+    told = network.embed_time(t) + network.embed_condition(condition)
+    fine = block(network.down[0], conv(network.enter, x.mT))
+    middle = block(network.down[1], conv(network.halve[0], fine, 2))
+    coarse = block(network.down[2], conv(network.halve[1], middle, 2))
+    assert [h.shape[1:] for h in (fine, middle, coarse)] == [(4, 7), (8, 4), (12, 2)]
+    h = block(network.up[2], torch.cat([block(network.bottom, coarse), coarse], 1))
+    h = block(network.up[1], torch.cat([h[:, :, [0, 0, 1, 1]], middle], 1))
+    h = block(network.up[0], torch.cat([h[:, :, [0, 0, 1, 1, 2, 2, 3]], fine], 1))
+    torch.testing.assert_close(network(x, t, condition), conv(network.leave, norm(network.leave_norm, h)).mT)
 
 
 def test_time_and_condition_matter():
