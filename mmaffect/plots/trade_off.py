@@ -39,13 +39,13 @@ def trade_off(results: Mapping[str, Row], *, x: str, y: str) -> "Figure":
     for row in results.values():
         for metric in (x, y):
             check_choice("metric", metric, row.metrics)
-    figure = new_figure(6.0, 4.6)
+    figure = new_figure(6.4, 5.2)
     axes = figure.subplots()
     handles = []
     for number, row in enumerate(results.values()):
         look, across, up = mark(number), row.metrics[x], row.metrics[y]
         # Beyond the seventh the same colours come again, hollow.
-        filled = look.color if number < 7 else "none"
+        filled = look.color if number < 7 else "white"
         point = axes.errorbar(
             [across.mean],
             [up.mean],
