@@ -79,7 +79,7 @@ class Descent:
         self._times = grid.to(self.x).unsqueeze(1).repeat(1, x.shape[0]).unbind(0)
         self._denoise, self._generator, self._callback, self._dtype = denoise, generator, callback, x.dtype
         self._transformed = is_transformed(x)
-        self._spare: Tensor | None = None
+        self._spare: list[Tensor] = []
 
     def denoise(self, step: int, x: Tensor) -> Tensor:
         """The data that ``x``, at the level of ``step``, is thought to come from."""
@@ -120,18 +120,19 @@ class Descent:
     def release(self, x: Tensor, x0: Tensor) -> None:
         """Let a state be written over that has been read for the last time, ``x0`` having been made of it."""
         if self._free(x, x0):
-            self._spare = x
+            self._spare.append(x)
 
     def _buffer(self) -> Tensor:
-        spare, self._spare = self._spare, None
-        return torch.empty_like(self._given, memory_format=torch.contiguous_format) if spare is None else spare
+        if self._spare:
+            return self._spare.pop()
+        return torch.empty_like(self._given, memory_format=torch.contiguous_format)
 
     def _needed(self, x: Tensor, x0: Tensor) -> bool:
         return self._transformed or ((x0.requires_grad or x.requires_grad) and torch.is_grad_enabled())
 
     def _free(self, x: Tensor, x0: Tensor) -> bool:
         # A denoiser that changes nothing may return what it was given.
-        return x is not self._given and x0.data_ptr() != x.data_ptr() and not self._needed(x, x0)
+        return x is not self._given and not self._needed(x, x0) and x0.data_ptr() != x.data_ptr()
 
 
 def follow(run: Descent, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:
