@@ -1,7 +1,7 @@
 """Which of it is absent: availability patterns, rates, per-feature masks, corruptions."""
 
 from mmaffect.missing.aligned import stmfm, tmfm
-from mmaffect.missing.augment import Augmented, augment
+from mmaffect.missing.augmentation import Augmented, augment
 from mmaffect.missing.conditional import at_least_one
 from mmaffect.missing.corruption import Frames, add_noise, blank_frames, choose_frames, gaussian_noise, mask_frames
 from mmaffect.missing.features import feature_rate
