@@ -72,7 +72,7 @@ def test_exact_samples_pass_the_bound():
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("process", PROCESSES)
 def test_every_pair_converges(process, name):
-    steps = 40 if name in ("heun", "dpmpp_2m", "dpmpp_2m sde") else 80 if name == "predictor_corrector" else 150
+    steps = 40 if name in ("heun", "dpmpp_2m", "dpmpp_2m sde") else 150
     assert converged(sample(SAMPLERS[name], PROCESSES[process], steps))
 
 
