@@ -1,4 +1,4 @@
-"""Which of it is absent: availability patterns, rates, per-feature masks, corruptions."""
+"""Which of it is absent: availability patterns, rates, per-feature masks, corruptions, augmentation."""
 
 from mmaffect.missing.aligned import stmfm, tmfm
 from mmaffect.missing.augmentation import Augmented, augment
