@@ -110,7 +110,7 @@ class Denoiser(nn.Module):
             The estimate, zero at masked steps.
 
         Raises:
-            ValueError: on another shape.
+            ValueError: on another shape, also of what the network returns.
         """
         x = _masked("x", x, mask)
         alpha, std, toward = self._plane(x, t)
@@ -142,7 +142,7 @@ class Denoiser(nn.Module):
             ``x0 (B, …)``, ``mask (B, T)``, ``t (B,)`` → scalar, float32 at least.
 
         Raises:
-            ValueError: on another shape.
+            ValueError: on another shape, also of what the network returns.
         """
         if t is None:
             t = draw_times(
@@ -184,6 +184,8 @@ class Denoiser(nn.Module):
             x, t = (x / spread).to(x.dtype), -self.process.log_snr(t) / 8
         cond = cond if mask is None else {**cond, "mask": mask}
         output: Tensor = self.net(x, t, **cond)
+        if output.shape != x.shape:
+            raise ValueError(f"net: expected outputs of the shape of x, {tuple(x.shape)}, got {tuple(output.shape)}")
         return output
 
 

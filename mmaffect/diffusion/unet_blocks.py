@@ -140,7 +140,7 @@ class ContextAttention(nn.Module):
         heads: attention heads.
 
     Shape:
-        ``x (B, T, D)``, ``context (B, S, C)``, ``allowed (B, T, S)`` (step by source) → ``(B, T, D)``.
+        ``x (B, T, D)``, ``context (B, S, C)``, ``attended (B, 1, S)`` → ``(B, T, D)``.
 
     Raises:
         ValueError: on a width that is no multiple of the heads.
@@ -169,11 +169,11 @@ class ContextAttention(nn.Module):
         """Arguments shown by ``print``."""
         return f"heads={self.heads}"
 
-    def forward(self, x: Tensor, context: Tensor, allowed: Tensor) -> Tensor:
-        """Gather; ``context`` is finite everywhere."""
+    def forward(self, x: Tensor, context: Tensor, attended: Tensor) -> Tensor:
+        """Gather from the attended steps; ``context`` is finite everywhere."""
         query = split_heads(self.query(self.norm(x)), self.heads)
         key, value = (split_heads(part, self.heads) for part in self.key_value(context).chunk(2, dim=-1))
-        return x + self.out(merge_heads(attend(query, key, value, allowed)))
+        return x + self.out(merge_heads(attend(query, key, value, attended)))
 
 
 class UNetBlock(nn.Module):

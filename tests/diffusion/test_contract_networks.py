@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmaffect.diffusion import EMA, VESDE, VPSDE, CosineVP, Denoiser, UNet1d, classifier_free_guidance
+from mmaffect.diffusion.unet_blocks import ContextAttention
 from mmaffect.ops import keep
 from mmaffect.testing import Case, check_all
 
@@ -39,33 +40,45 @@ def network(**options):
 
 
 @pytest.mark.parametrize(
-    ("options", "inputs", "masks"),
+    ("options", "inputs", "masks", "slow"),
     [
-        ({}, {}, {}),
-        ({"time": "fourier"}, {}, {}),
-        ({"condition": 2}, {"condition": draw(3, 2, seed=1)}, {}),
-        ({"condition": 2}, {"condition": draw(3, 5, 2, seed=1)}, {"condition": "mask"}),
+        ({}, {}, {}, SLOW),
+        ({"time": "fourier"}, {}, {}, SLOW),
+        ({"condition": 2}, {"condition": draw(3, 2, seed=1)}, {}, SLOW),
+        ({"condition": 2}, {"condition": draw(3, 5, 2, seed=1)}, {"condition": "mask"}, ["gradients"]),
         (
             {"context": 6},
             {"context": draw(3, 4, 6, seed=2), "context_mask": SOURCES},
             {"context": "context_mask"},
+            SLOW,
         ),
         (
             {"condition": 2, "context": 6},
             {"condition": draw(3, 5, 2, seed=1), "context": draw(3, 4, 6, seed=2), "context_mask": SOURCES},
             {"condition": "mask", "context": "context_mask"},
+            ["compile", "export"],
         ),
     ],
 )
-def test_unet1d(options, inputs, masks):
+def test_unet1d(options, inputs, masks, slow):
     check_all(
         Case(
             build=lambda: network(**options),
             inputs={"x": draw(3, 5, 3), "t": TIME, "mask": MASK, **inputs},
             masks={"x": "mask", **masks},
             aligned={"output": "mask"},
-            exempt={} if len(inputs) == 3 else dict.fromkeys(SLOW, "the same code as with everything, below"),
+            exempt=dict.fromkeys(slow, "left to another of these cases"),
         )
+    )
+
+
+def test_attention_to_the_context():
+    check_all(
+        Case(
+            build=lambda: ContextAttention(4, 6, 2),
+            inputs={"x": draw(3, 5, 4), "context": draw(3, 4, 6, seed=2), "attended": SOURCES.unsqueeze(1)},
+        ),
+        only=SLOW,
     )
 
 

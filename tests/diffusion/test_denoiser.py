@@ -264,11 +264,11 @@ def test_v_of_a_variance_preserving_process_is_karras_reversed():
 def test_masked_steps_neither_count_nor_leak():
     x0, mask = torch.randn(3, 4, 2).double(), torch.tensor([[1, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]).bool()
     t, noise = torch.tensor([0.1, 0.5, 0.9]).double(), torch.randn(3, 4, 2).double()
-    net = Recorder(torch.sin)
+    net = Recorder(torch.cos)  # not zero where its input is
     denoiser = Denoiser(net, VPSDE())
     process = denoiser.process
     alpha, std = process.alpha(t)[:, None, None], process.std(t)[:, None, None]
-    rows = (torch.sin(alpha * x0 + std * noise) - noise).square()[mask]
+    rows = (torch.cos(alpha * x0 + std * noise) - noise).square()[mask]
     spoilt = x0.masked_fill(~mask.unsqueeze(-1), torch.nan).requires_grad_()
     loss = denoiser.loss(spoilt, mask=mask, noise=noise.masked_fill(~mask.unsqueeze(-1), torch.inf), t=t)
     torch.testing.assert_close(loss, rows.mean())
@@ -341,5 +341,7 @@ def test_refusals_when_called():
         denoiser.loss(x, noise=torch.zeros(2, 3, 5))
     with pytest.raises(ValueError, match=r"mask: expected shape \(B, T\) with B = 2, T = 3, got \(2, 4\)"):
         denoiser.loss(x, mask=torch.ones(2, 4).bool())
+    with pytest.raises(ValueError, match=r"net: expected outputs of the shape of x, \(2, 3, 4\), got \(2, 3, 1\)"):
+        Denoiser(Recorder(lambda x: x[..., :1]), VPSDE()).loss(x)
     with pytest.raises(ValueError, match=r"x: expected shape \(B, T, D\), got \(2, 3\)"):
         denoiser.x0(torch.zeros(2, 3), torch.zeros(2), mask=torch.ones(2, 3).bool())
