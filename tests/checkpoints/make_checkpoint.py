@@ -20,7 +20,13 @@ from mmaffect.testing import random_batch
 from mmaffect.training import TrainConfig, load_weights, protocol
 
 HERE = Path(__file__).parent
-SMALL = {"carn": {"hidden": 8, "heads": 2}, "gru": {"hidden": 6}, "linear": {}}
+SMALL = {
+    "affect_diff": {"hidden": 8, "heads": 2, "layers": 1, "feed_forward": 8, "prior_width": 8, "kernels": (1, 3)},
+    "carn": {"hidden": 8, "heads": 2},
+    "gru": {"hidden": 6},
+    "linear": {},
+    "transformer": {"hidden": 8, "heads": 2, "layers": 1},
+}
 
 
 def main(name: str) -> None:

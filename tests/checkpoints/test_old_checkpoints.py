@@ -13,7 +13,8 @@ KEPT = sorted(path.parent for path in Path(__file__).parent.glob("*/best.safeten
 
 
 def test_every_system_has_one():
-    assert {path.name.rpartition("-")[0] for path in KEPT} == {"carn", "gru", "linear"}
+    kept = {path.name.rpartition("-")[0] for path in KEPT}
+    assert kept == {"affect_diff", "carn", "gru", "linear", "transformer"}
 
 
 @pytest.mark.parametrize("run", KEPT, ids=lambda path: path.name)
