@@ -24,8 +24,8 @@ class UNet1d(nn.Module):
     itself, so that neither padding nor its amount changes a real step.
 
     Ours, where Affect-Diff's paper says "three resolutions, skips, base width 128" and no more: one block a
-    resolution, LayerNorm of each step, no self-attention. ``UNet1d(128, condition=128)`` has the number of
-    parameters that the paper's tables leave to it, 3.72 million.
+    resolution, LayerNorm of each step, no self-attention. ``UNet1d(128, condition=128)`` has 3.78 million parameters,
+    where the paper's tables leave 3.72 to it.
 
     Args:
         dim: width D of the steps.
