@@ -376,17 +376,16 @@ class AffectDiff(nn.Module):
         mean = masked_mean(weights, there, dim=0).to(self.modality_weights)
         self.modality_weights.lerp_(torch.where(there.any(), mean, self.modality_weights), 0.1)
 
-    def _task(self, hidden: Tensor, targets: Tensor, valid: Tensor | None) -> Tensor:
-        config, spec = self.config, self.spec
-        if spec.target != "class":
-            return task_loss(self.head(hidden), targets, spec.target, valid=valid)
+    def _task(self, hidden: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
+        if self.spec.target != "class":
+            return task_loss(self.head(hidden), targets, self.spec.target, valid=valid)
+        weights = self.spec.class_weights if self.config.balanced else None
+        return self._focal(hidden, targets, valid=valid, class_weights=weights)
+
+    def _focal(self, hidden: Tensor, targets: Tensor, **options: Any) -> Tensor:
+        config = self.config
         return focal_cross_entropy(
-            self.head(hidden),
-            targets,
-            gamma=config.gamma,
-            label_smoothing=config.label_smoothing,
-            class_weights=spec.class_weights if config.balanced else None,
-            valid=valid,
+            self.head(hidden), targets, gamma=config.gamma, label_smoothing=config.label_smoothing, **options
         )
 
     def _augmented(self, batch: MultimodalBatch) -> MultimodalBatch:
@@ -402,7 +401,10 @@ class AffectDiff(nn.Module):
         return replace(batch, inputs=changed.inputs, masks=changed.masks)
 
     def _drawn_loss(self, device: torch.device) -> Tensor:
-        """The classifier's loss on latents of classes below an equal share, drawn by how much they lack of it."""
+        """The classifier's loss on latents of classes below an equal share, drawn by how much they lack of it.
+
+        Without class weights: the draw is their weight.
+        """
         config, spec = self.config, self.spec
         shares = torch.tensor(spec.class_shares, device=device)
         lacking = torch.where(shares > 0, (1 / spec.outputs - shares).clamp(min=0), torch.zeros_like(shares))
@@ -411,7 +413,7 @@ class AffectDiff(nn.Module):
             labels = labels.unsqueeze(1).expand(-1, config.drawn_steps)
         z = self.sample(labels, steps=config.drawn_steps, sampler=dpmpp_2m, evaluations=config.drawn_evaluations)
         real = torch.ones(z.shape[:2], dtype=torch.bool, device=device)
-        return self._task(self.read_out(z, real), labels, None)
+        return self._focal(self.read_out(z, real), labels)
 
     def after_step(self) -> None:
         """Take the new parameters into the average."""
