@@ -58,7 +58,7 @@ def trade_off(results: Mapping[str, Row], *, x: str, y: str) -> "Figure":
             markersize=7,
             elinewidth=0.8,
         )
-        handles.append(point)
+        handles.append(point.lines[0])
     axes.set(xlabel=x, ylabel=y)
     tidy(axes, grid="both")
     add_legend(figure, handles, list(results))
