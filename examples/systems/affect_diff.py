@@ -159,8 +159,8 @@ class AffectDiff(nn.Module):
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__()
-        if config.drawn and (spec.target != "class" or not config.prior):
-            raise ValueError("drawn: expected a prior and a target of classes to draw latents of rare classes")
+        if config.drawn and not (config.prior and spec.class_shares):
+            raise ValueError("drawn: expected a prior, and classes with known shares, to draw latents of rare classes")
         if not config.kernels:
             raise ValueError("kernels: expected at least one, got none")
         self.config, self.spec = config, spec
@@ -407,7 +407,7 @@ class AffectDiff(nn.Module):
         """
         config, spec = self.config, self.spec
         shares = torch.tensor(spec.class_shares, device=device)
-        lacking = torch.where(shares > 0, (1 / spec.outputs - shares).clamp(min=0), torch.zeros_like(shares))
+        lacking = torch.where(shares > 0, (1 / spec.outputs - shares).clamp(min=1e-6), torch.zeros_like(shares))
         labels = torch.multinomial(lacking, config.drawn, replacement=True)
         if spec.sequence == "dialogue":
             labels = labels.unsqueeze(1).expand(-1, config.drawn_steps)

@@ -331,8 +331,15 @@ def test_drawn_latents_are_of_rare_classes_and_teach_the_classifier_alone(monkey
     torch.testing.assert_close(shares, torch.tensor([0.0, 0.125, 0.875]), atol=0.06, rtol=0)
     early = model.loss(batch, batch, Progress("train", 20, 100, 0.2))
     assert "drawn" not in early
-    with pytest.raises(ValueError, match="drawn: expected a prior and a target of classes"):
+    with pytest.raises(ValueError, match="drawn: expected a prior, and classes with known shares"):
         system(drawn=2, prior=False)
+    even = replace(SPEC, class_shares=(0.5, 0.5, 0.0))  # the third never occurs: the prior does not know it
+    labels = []
+    model = system(even, drawn=50, drawn_steps=1, drawn_evaluations=1)
+    sample = model.sample
+    monkeypatch.setattr(model, "sample", lambda given, **options: labels.append(given) or sample(given, **options))
+    model.loss(batch, batch, LATE)
+    assert set(labels[0].flatten().tolist()) <= {0, 1}
 
 
 def test_adaptive_beta_follows_the_recall(batch):
