@@ -30,9 +30,9 @@ class DiscreteVP(Process):
 
     * linear: :class:`VPSDE` is the limit of many steps. At the end alpha² is 4.04e-5, there 4.32e-5.
     * cosine: no β exceeds .999, where the cosine alone would leave no signal. The clip acts on the last step only:
-      noise over signal is 2.0e4 at the end and 640 one step before, so that a solver which starts at ``t_max``
-      crosses a wide range where nothing is decided. Let one of few steps start later:
-      ``times`` from a ``CosineVP`` with its ``sigma_max``.
+      noise over signal is 2.0e4 at the end and 640 one step before. A sampler that starts there spends two fifths of
+      a grid in the log-SNR where nothing is decided yet; with few steps let ``times`` begin near t = .984, where
+      :class:`CosineVP` does.
 
     Sampling starts and ends at the table's own ends, N / N and 1 / N.
 
