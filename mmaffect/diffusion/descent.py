@@ -17,12 +17,8 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 class SamplerStep(NamedTuple):
     """What a sampler tells its callback at each noise level, once the data are estimated there.
 
-    Attributes:
-        step: 0 to ``steps - 1``.
-        steps: how many there will be.
-        t: the time.
-        x: the state at this time. It may be written over once the callback has returned: ``x.clone()`` to keep it.
-        x0: the estimate of the data; at the last step, the sample that will be returned.
+    ``step`` of ``steps``, from 0; ``t``, the time; ``x``, the state there, which may be written over once the callback
+    has returned (``x.clone()`` to keep it); ``x0``, the estimate of the data: at the last step, what will be returned.
     """
 
     step: int

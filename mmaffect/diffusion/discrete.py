@@ -55,6 +55,10 @@ class DiscreteVP(Process):
         if not self.betas or not all(0 < beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected numbers between 0 and 1, got {self.betas[:5]} …")
 
+    def __repr__(self) -> str:
+        """Short: a table of a thousand numbers would fill every printed model."""
+        return f"{type(self).__name__}({len(self.betas)} steps, {self.betas[0]:.3g} to {self.betas[-1]:.3g})"
+
     @classmethod
     def linear(cls, steps: int = 1000, *, first: float = 1e-4, last: float = 0.02) -> "DiscreteVP":
         """Betas in equal steps: DDPM's table.

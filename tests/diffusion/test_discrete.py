@@ -98,3 +98,7 @@ def test_ancestral_with_every_step_is_ddpm(name):
         variance = (1 - then) / (1 - now) * beta
         x = mean + math.sqrt(variance) * torch.randn(8, 4, dtype=torch.float64, generator=generator)
     torch.testing.assert_close(found, estimate(x), rtol=1e-6, atol=1e-9)
+
+
+def test_a_table_prints_in_one_short_line():
+    assert repr(DiscreteVP.linear()) == "DiscreteVP(1000 steps, 0.0001 to 0.02)"
