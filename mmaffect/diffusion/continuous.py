@@ -194,4 +194,4 @@ def _check_range(low_name: str, high_name: str, low: float, high: float) -> None
 
 
 def _time_of(process: Process, sigma: float) -> float:
-    return process.time(torch.tensor(-2 * math.log(sigma), dtype=torch.float64)).item()
+    return process.time(torch.tensor(-2 * math.log(sigma), dtype=torch.float64, device="cpu")).item()

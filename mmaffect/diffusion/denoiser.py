@@ -12,8 +12,8 @@ from mmaffect.diffusion.prediction import (
     Direction,
     Prediction,
     Weighting,
-    data_weight,
     direction,
+    error_weight,
     karras_direction,
 )
 from mmaffect.diffusion.process import Process
@@ -82,6 +82,8 @@ class Denoiser(nn.Module):
         check_choice("weighting", weighting, WEIGHTINGS)
         check_choice("times", times, TIMES)
         check_positive(sigma_data=sigma_data, gamma=gamma)
+        # A process finds its range and its tables when first asked, and how it keeps them no compiler can follow.
+        process.std(torch.tensor([process.t_min, process.t_max], device="cpu"))
         self.net, self.process, self.prediction = net, process, prediction
         self.preconditioning, self.sigma_data = preconditioning, sigma_data
         self.weighting, self.gamma, self.times = weighting, gamma, times
@@ -90,7 +92,7 @@ class Denoiser(nn.Module):
         """Arguments shown by ``print``."""
         return (
             f"{self.process}, prediction={self.prediction!r}, preconditioning={self.preconditioning!r}, "
-            f"sigma_data={self.sigma_data}, weighting={self.weighting!r}, times={self.times!r}"
+            f"sigma_data={self.sigma_data}, weighting={self.weighting!r}, gamma={self.gamma}, times={self.times!r}"
         )
 
     def forward(self, x: Tensor, t: Tensor, *, mask: Tensor | None = None, **cond: Any) -> Tensor:
@@ -102,7 +104,7 @@ class Denoiser(nn.Module):
 
         Args:
             x: noised data.
-            t: the time of each sample.
+            t: the time of each sample, between the process's ``t_min`` and ``t_max``.
             mask: True = a real step; handed on to the network where it is given.
             **cond: handed on to the network.
 
@@ -134,7 +136,7 @@ class Denoiser(nn.Module):
             x0: data.
             mask: True = a real step, of data ``(B, T, D)``; handed on to the network where it is given.
             noise: standard normal, like ``x0``; drawn by default.
-            t: the time of each sample; drawn by default, see ``times``.
+            t: the time of each sample, as in :meth:`x0`; drawn by default, see ``times``.
             generator: where the randomness comes from.
             **cond: handed on to the network.
 
@@ -157,10 +159,10 @@ class Denoiser(nn.Module):
         x = self.process.perturb(x0, t, noise)
         output = self._output(x, t, alpha, std, mask, cond)
         gain = toward.gain(alpha, std)
-        weight = data_weight(self.weighting, alpha, std, gain, sigma_data=self.sigma_data, gamma=self.gamma)
+        weight = error_weight(self.weighting, alpha, std, gain, sigma_data=self.sigma_data, gamma=self.gamma)
         # In units of what is predicted: there the error is of order one at every time.
         error = at_least_float32(output) - toward.target(at_least_float32(x0), at_least_float32(noise))
-        error = weight * gain.square() * _masked("x0", error, mask).square()
+        error = weight * _masked("x0", error, mask).square()
         if mask is None:
             return error.mean()
         return error.sum() / (mask.sum() * x0.shape[2]).clamp(min=1)

@@ -72,7 +72,7 @@ class DiscreteVP(Process):
             ValueError: if N is not positive or a β is not between 0 and 1.
         """
         check_positive(steps=steps)
-        return cls(torch.linspace(first, last, steps, dtype=torch.float64).tolist())
+        return cls(torch.linspace(first, last, steps, dtype=torch.float64, device="cpu").tolist())
 
     @classmethod
     def cosine(cls, steps: int = 1000, *, s: float = 0.008, largest: float = 0.999) -> "DiscreteVP":

@@ -77,10 +77,10 @@ def karras_direction(alpha: Tensor, std: Tensor, sigma_data: float) -> Direction
     return Direction(std / (sigma_data * spread), -sigma_data * alpha / spread)
 
 
-def data_weight(
+def error_weight(
     weighting: Weighting, alpha: Tensor, std: Tensor, gain: Tensor, *, sigma_data: float = 1.0, gamma: float = 5.0
 ) -> Tensor:
-    r"""Weight of the squared error of x0, whatever is predicted.
+    r"""Weight of the squared error of what is predicted: gain² times the weight of that of x0.
 
     ===========  ==========================================================  =========================================
     weighting    weight of :math:`\|\hat x_0 - x_0\|^2`                      which is
@@ -93,9 +93,11 @@ def data_weight(
     ===========  ==========================================================  =========================================
     """
     if weighting == "uniform":
-        return 1 / gain.square()
+        return torch.ones_like(gain)  # not by way of the gain, which is 0 where there is no noise
     if weighting == "std2":
-        return (alpha / std).square()
-    if weighting == "min_snr":
-        return (alpha / std).square().clamp(max=gamma)
-    return (std.square() + (sigma_data * alpha).square()) / (std * sigma_data).square()
+        weight = (alpha / std).square()
+    elif weighting == "min_snr":
+        weight = (alpha / std).square().clamp(max=gamma)
+    else:
+        weight = (std.square() + (sigma_data * alpha).square()) / (std * sigma_data).square()
+    return gain.square() * weight

@@ -309,6 +309,37 @@ def test_noise_comes_from_the_generator_alone(times):
     assert torch.equal(generator.get_state(), state)
 
 
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_the_plain_loss_is_finite_without_noise(prediction):
+    """At t = 0 what is predicted is known; the network here says zero."""
+    x0, noise = torch.randn(4, 3).double(), torch.randn(4, 3).double()
+    found = Denoiser(Recorder(), CosineVP(), prediction).loss(x0, noise=noise, t=batch(0.0, 4))
+    torch.testing.assert_close(found, (x0 if prediction == "x0" else noise).square().mean())
+
+
+class Plain(torch.nn.Module):
+    """A network that asks no times."""
+
+    def forward(self, x, t):
+        return torch.sin(x)
+
+
+@pytest.mark.parametrize("make", [VPSDE, CosineVP, lambda: DiscreteVP.linear(10)], ids=["vp", "cosine", "table"])
+def test_the_loss_compiles_whole_though_its_process_was_never_asked(make):
+    """A process searches for its range when first asked, and keeps it: no work for a compiler."""
+    torch.compiler.reset()
+    call = torch.compile(Denoiser(Plain(), make()).loss, backend="aot_eager", fullgraph=True)
+    assert call(torch.randn(3, 2)).isfinite()
+
+
+@pytest.mark.parametrize("make", [VPSDE, CosineVP, lambda: DiscreteVP.linear(10)], ids=["vp", "cosine", "table"])
+def test_it_can_be_built_without_memory(make):
+    with torch.device("meta"):
+        denoiser = Denoiser(torch.nn.Linear(2, 2), make())
+    assert denoiser.net.weight.is_meta
+    assert denoiser.process.t_min == pytest.approx(make().t_min)
+
+
 def test_times_are_handed_to_the_network_unrounded():
     """In half precision the times of a late step and its neighbour would be one."""
     net = Recorder()

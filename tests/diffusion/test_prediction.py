@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmaffect.diffusion import VESDE, VPSDE, CosineVP
-from mmaffect.diffusion.prediction import data_weight, direction, karras_direction
+from mmaffect.diffusion.prediction import direction, error_weight, karras_direction
 
 
 @pytest.mark.parametrize("process", [VESDE(), VPSDE(), CosineVP()])
@@ -32,7 +32,7 @@ def test_what_a_preconditioned_network_predicts_is_finite_without_signal_and_wit
 
 def test_every_weight_by_hand():
     alpha, std, gain = torch.tensor(0.8), torch.tensor(0.1), torch.tensor(0.125)
-    assert data_weight("uniform", alpha, std, gain).item() == pytest.approx(64)
-    assert data_weight("std2", alpha, std, gain).item() == pytest.approx(64)
-    assert data_weight("min_snr", alpha, std, gain, gamma=7.0).item() == pytest.approx(7)
-    assert data_weight("karras", alpha, std, gain, sigma_data=2.0).item() == pytest.approx((0.125**2 + 4) / 0.0625)
+    assert error_weight("uniform", alpha, std, gain).item() == 1
+    assert error_weight("std2", alpha, std, gain).item() == pytest.approx(1)
+    assert error_weight("min_snr", alpha, std, gain, gamma=7.0).item() == pytest.approx(7 / 64)
+    assert error_weight("karras", alpha, std, gain, sigma_data=2.0).item() == pytest.approx((0.125**2 + 4) / 4)
