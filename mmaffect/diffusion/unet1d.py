@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmaffect.diffusion.time_embedding import TimeEmbedding
 from mmaffect.diffusion.unet_blocks import Level, StepConv, UNetBlock, blank, double, halve, halve_mask
-from mmaffect.ops import check_positive, check_shape, keep, step_mask
+from mmaffect.ops import check_choice, check_positive, check_shape, keep, step_mask
 
 
 class UNet1d(nn.Module):
@@ -64,7 +64,10 @@ class UNet1d(nn.Module):
         time: Literal["fourier", "sinusoidal"] = "sinusoidal",
     ) -> None:
         super().__init__()
-        check_positive(dim=dim)
+        check_positive(dim=dim, **{n: v for n, v in (("condition", condition), ("context", context)) if v is not None})
+        check_choice("time", time, ("fourier", "sinusoidal"))
+        if width <= 0 or width % 2:
+            raise ValueError(f"width: expected an even number > 0, got {width}")
         if not multipliers or min(multipliers) < 1:
             raise ValueError(f"multipliers: expected whole numbers > 0, at least one, got {tuple(multipliers)}")
         self.dim, self.width, self.multipliers = dim, width, tuple(multipliers)
@@ -168,6 +171,8 @@ class UNet1d(nn.Module):
         """The context, normalised, and which of it each step may attend to, ``(B, 1, S)``."""
         _check_announced("context", context, self.context)
         if context is None or self.context_norm is None:
+            if context_mask is not None:
+                raise ValueError("context_mask: expected None without a context, got a mask")
             return None, None
         check_shape("context", context, "B S C", B=x.shape[0], C=self.context_norm.weight.shape[0])
         context_mask = step_mask("context_mask", context, context_mask, "B S")

@@ -163,11 +163,13 @@ def test_it_exports_for_any_batch():
     ("options", "message"),
     [
         ({"dim": 0}, "dim: expected a value > 0, got 0"),
-        ({"width": 5}, "dim: expected an even number > 0, got 5"),
+        ({"width": 5}, "width: expected an even number > 0, got 5"),
+        ({"condition": 0}, "condition: expected a value > 0, got 0"),
+        ({"context": -1}, "context: expected a value > 0, got -1"),
         ({"multipliers": ()}, r"multipliers: expected whole numbers > 0, at least one, got \(\)"),
         ({"multipliers": (1, 0)}, r"multipliers: expected whole numbers > 0, at least one, got \(1, 0\)"),
         ({"context": 4, "heads": 3}, "width: expected a multiple of heads = 3 at every resolution, got 4"),
-        ({"time": "learned"}, "kind: 'learned' is unknown"),
+        ({"time": "learned"}, "time: 'learned' is unknown"),
     ],
 )
 def test_refusals_when_built(options, message):
@@ -206,3 +208,5 @@ def test_what_was_not_announced_is_refused():
         ValueError, match=r"condition: expected None \(condition = None\), got a tensor of shape \(2, 3\)"
     ):
         UNet1d(2, width=4)(torch.zeros(2, 5, 2), torch.zeros(2), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="context_mask: expected None without a context, got a mask"):
+        UNet1d(2, width=4)(torch.zeros(2, 5, 2), torch.zeros(2), context_mask=torch.ones(2, 3).bool())
