@@ -11,7 +11,8 @@ def classifier_free_guidance(
     scale: float,
     condition: Mapping[str, Tensor],
     null: Mapping[str, Tensor],
-    **shared: Tensor,
+    /,
+    **shared: Tensor | None,
 ) -> Callable[[Tensor, Tensor], Tensor]:
     r"""A denoiser that exaggerates what its condition changes (Ho and Salimans, 2022, eq. 6).
 
@@ -28,7 +29,8 @@ def classifier_free_guidance(
         scale: g; 1 = the condition as it is, 0 = none.
         condition: keyword arguments of each sample, by name.
         null: for each of them what stands for no condition; of the same shape, or broadcast to it.
-        **shared: further keyword arguments of each sample, the same for both, such as ``mask``.
+        **shared: further keyword arguments of each sample, the same for both, such as ``mask``; or None. The four
+            above go by position, so that these may have any name: ``condition``, where a context is guided.
 
     Shape:
         each argument ``(B, …)``.
@@ -37,7 +39,7 @@ def classifier_free_guidance(
         A function ``denoise(x, t)``, as samplers take it, for batches of the same B samples.
 
     Raises:
-        ValueError: if ``null`` has other names than ``condition``.
+        ValueError: if ``null`` has other names than ``condition``, or a shape that does not broadcast to its.
 
     Example:
         >>> def denoise(x, t, shift):
@@ -48,15 +50,25 @@ def classifier_free_guidance(
     """
     if condition.keys() != null.keys():
         raise ValueError(f"null: expected the names of condition, {sorted(condition)}, got {sorted(null)}")
-    nulls = {name: null[name].expand_as(value) for name, value in condition.items()}
+    nulls = {name: _broadcast(name, null[name], value) for name, value in condition.items()}
     if scale == 1 or scale == 0:
         alone = {**shared, **(condition if scale == 1 else nulls)}
         return lambda x, t: denoise(x, t, **alone)
-    both = {name: torch.cat([value, nulls[name]]) for name, value in condition.items()}
-    both |= {name: torch.cat([value, value]) for name, value in shared.items()}
+    both = {name: None if value is None else torch.cat([value, value]) for name, value in shared.items()}
+    both |= {name: torch.cat([value, nulls[name]]) for name, value in condition.items()}
 
     def guided(x: Tensor, t: Tensor) -> Tensor:
         conditional, unconditional = denoise(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         return torch.lerp(unconditional, conditional, scale)
 
     return guided
+
+
+def _broadcast(name: str, null: Tensor, condition: Tensor) -> Tensor:
+    given, wanted = null.shape, condition.shape
+    if len(given) > len(wanted) or any(g not in (1, w) for g, w in zip(given[::-1], wanted[::-1], strict=False)):
+        raise ValueError(
+            f"null[{name!r}]: expected what broadcasts to the shape of its condition, {tuple(wanted)}, "
+            f"got {tuple(given)}"
+        )
+    return null.expand(wanted)

@@ -69,6 +69,29 @@ def test_each_sample_has_its_own_null():
     assert guided(torch.zeros(2, 1), torch.ones(2)).flatten().tolist() == [0.5, 1.0]
 
 
+def test_what_is_shared_may_have_any_name_and_be_none():
+    """A guided context beside a condition that stays; a mask that there may be none of."""
+
+    def denoise(x, t, context, condition, mask):
+        assert mask is None
+        return x + context + condition
+
+    context, condition = torch.randn(3, 2), torch.randn(3, 2)
+    for scale in (0, 1, 3.0):
+        guided = classifier_free_guidance(
+            denoise, scale, {"context": context}, {"context": torch.zeros(2)}, condition=condition, mask=None
+        )
+        torch.testing.assert_close(guided(torch.zeros(3, 2), torch.ones(3)), scale * context + condition)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (1, 2, 2), (2, 0)])
+def test_a_null_that_does_not_fit_is_refused_by_name(shape):
+    with pytest.raises(
+        ValueError, match=r"null\['c'\]: expected what broadcasts to the shape of its condition, \(2, 2\)"
+    ):
+        classifier_free_guidance(lambda x, t, c: x, 2.0, {"c": torch.zeros(2, 2)}, {"c": torch.zeros(shape)})
+
+
 def test_samplers_take_it():
     denoiser, x, _, given, null, shared = case()
     counted = Counted(denoiser)
