@@ -68,7 +68,7 @@ class EMA(nn.Module):
         self.updates += 1
         if self.warmup:
             # The share is a tensor, so that no device has to be waited for.
-            share = 1 - (self.updates / (self.updates + 9)).clamp(max=self.decay)
+            share = (9 / (self.updates + 9)).clamp(min=1 - self.decay)  # 1 - d, which float32 would not hold as well
             steps = torch._foreach_sub(parameters, averages)
             torch._foreach_mul_(steps, share)
             torch._foreach_add_(averages, steps)

@@ -36,6 +36,20 @@ def test_average_is_the_geometric_sum(warmup):
     assert average.updates.item() == 12
 
 
+def test_after_the_warm_up_a_slow_average_moves_as_without():
+    """A share of 1e-5, whose complement float32 would hold to two digits only."""
+    moved = []
+    for warmup in (False, True):
+        layer = nn.Linear(1, 1, bias=False).double()
+        average = EMA(layer, decay=0.99999, warmup=warmup)
+        average.updates.fill_(10_000_000)
+        nn.init.zeros_(average.module.weight)
+        nn.init.ones_(layer.weight)
+        average.update()
+        moved.append(average.module.weight.item())
+    assert moved[1] == pytest.approx(moved[0], rel=1e-6)
+
+
 def test_the_warm_up_ends_at_the_decay():
     layer = nn.Linear(1, 1, bias=False)
     average = EMA(layer, decay=0.4, warmup=True)
