@@ -39,13 +39,14 @@ from mmaffect.training.run_directory import plain, versions
 RECIPE = Path(__file__).resolve().parent.parent / "examples" / "recipes" / "iemocap8.toml"
 SESSIONS = ("1", "2", "3", "4")
 
-# Chosen on the validation sessions of seed 0, for the paper's recipe and all that is derived from it.
+# Chosen on the validation sessions of seed 0, for the paper's recipe and all that is derived from it. A step is a turn
+# here and no frame: a convolution over turns cost two points.
 SIZES = {
     "hidden": 64,
     "layers": 1,
     "feed_forward": 128,
     "prior_width": 32,
-    "kernels": (1, 5),
+    "kernels": (1,),
     "positions": "distance",
     "input_dropout": 0.3,
 }
@@ -78,11 +79,9 @@ def entries() -> dict[str, Entry]:
         "balanced sampling": Entry("affect_diff", "remedy", {}, {"sampling": "balanced"}),
         "minority latents": Entry("affect_diff", "remedy", DRAWN),
         "class weights": Entry("affect_diff", "remedy", WEIGHTS),
+        # Without the sampling: beside the weights it corrects twice, and validation loses two points.
         "together": Entry(
-            "affect_diff",
-            "remedy",
-            {"adaptive_beta": True, **free, **DRAWN, **WEIGHTS},
-            {"joint_clipping": False, "sampling": "balanced"},
+            "affect_diff", "remedy", {"adaptive_beta": True, **free, **DRAWN, **WEIGHTS}, {"joint_clipping": False}
         ),
     }
 
