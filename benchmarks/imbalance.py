@@ -149,26 +149,24 @@ def train_cell(cell: Cell, data: Path, runs: Path, out: Path) -> str:
     whole = test["complete"]
     scores = {"logits": whole.predictions[whole.counted], "targets": whole.targets[whole.counted]}
     write_checkpoint(runs / cell.name / "scores.safetensors", scores, {})
-    write_json(
-        out / "cells" / f"{cell.name}.json",
-        plain(
-            {
-                "system": cell.label,
-                "seed": cell.seed,
-                "session": cell.session,
-                "config": chosen.config,
-                "training": chosen.training,
-                "parameters": sum(p.numel() for p in system.parameters() if p.requires_grad),
-                "epochs": result.epochs,
-                "best": result.epoch,
-                "seconds": round(seconds, 1),
-                "versions": versions(),
-                "valid": confusion(valid),
-                "test": {name: confusion(evaluation) for name, evaluation in test.items()},
-                "history": [epoch_of(row) for row in result.history],
-            }
-        ),
+    record = plain(
+        {
+            "system": cell.label,
+            "seed": cell.seed,
+            "session": cell.session,
+            "config": chosen.config,
+            "training": chosen.training,
+            "parameters": sum(p.numel() for p in system.parameters() if p.requires_grad),
+            "epochs": result.epochs,
+            "best": result.epoch,
+            "seconds": round(seconds, 1),
+            "versions": versions(),
+            "valid": confusion(valid),
+            "test": {name: confusion(evaluation) for name, evaluation in test.items()},
+            "history": [epoch_of(row) for row in result.history],
+        }
     )
+    write_text(out / "cells" / f"{cell.name}.json", json.dumps(record) + "\n")
     return f"validation UA {100 * result.value:.1f}, epoch {result.epoch + 1} of {result.epochs}, {seconds:.0f} s"
 
 
