@@ -171,9 +171,11 @@ class Trainer:
             None if scaler.is_enabled() else where,
             joint=self.config.joint_clipping,
         )
+        scale = scaler.get_scale()
         scaler.step(optimizer)
         scaler.update()
-        self._tell("after_step")
+        if scaler.get_scale() >= scale:  # it falls where a gradient overflowed, and no step was taken
+            self._tell("after_step")
 
     def _tell(self, hook: str, *given: Any) -> Any:
         """Call a hook of the system, if it has it; on every process, with the same arguments."""

@@ -48,6 +48,25 @@ def test_hooks_come_in_order(tmp_path, data):
     assert calls == (["step"] * 4 + ["validation"]) * 4
 
 
+def test_a_step_that_loss_scaling_left_out_is_none(tmp_path):
+    """A loss of 1e305 is finite (these systems are in float64), but not its gradient at the first scale, 65536."""
+    system, steps, calls = make_system(Config(dropout=0.0)), [], []
+    plain = system.loss
+
+    def loss(observed, complete, progress):
+        steps.append({n: p.detach().clone() for n, p in system.named_parameters()})
+        factor = 1e305 if len(steps) == 2 else 1.0
+        return {name: factor * term for name, term in plain(observed, complete, progress).items()}
+
+    system.loss = loss
+    system.after_step = lambda: calls.append(len(steps))
+    config = TrainConfig(epochs=1, batch_size=6, mixed_precision="fp16")
+    data = make_dataset(24), make_dataset(16, seed=1)
+    fit(system, *data, config, protocol=protocol("none", NAMES), out=tmp_path / "run")
+    assert all(torch.equal(steps[1][name], steps[2][name]) for name in steps[1])
+    assert calls == [1, 3, 4]
+
+
 def test_what_hooks_move_is_in_the_checkpoints(tmp_path, data):
     system = steered()
     start = {n: t.clone() for n, t in system.state_dict().items()}
