@@ -1,5 +1,6 @@
 """Augmentation for training: noise, blank frames and whole modalities taken away, but never all of them."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -8,8 +9,8 @@ from torch import Tensor
 
 from mmaffect.missing.corruption import gaussian_noise
 from mmaffect.missing.features import feature_rate
-from mmaffect.missing.rmfm import rmm
-from mmaffect.ops import check_choice, check_dropout, keep
+from mmaffect.missing.rmfm import check_masks, rmm
+from mmaffect.ops import check_choice, check_dropout, check_shape, keep
 
 
 class Augmented(NamedTuple):
@@ -69,11 +70,17 @@ def augment(
     check_dropout(frames=frames, modalities=modalities)
     if set(inputs) != set(masks):
         raise ValueError(f"masks: expected those of {tuple(inputs)}, got {tuple(masks)}")
+    check_masks(masks)
+    for name, x in inputs.items():
+        b, t = masks[name].shape
+        check_shape(f"inputs[{name!r}]", x, "B T" if x.dim() == 2 else "B T D", B=b, T=t)
     if by_step and len({mask.shape[1] for mask in masks.values()}) > 1:
         lengths = {name: mask.shape[1] for name, mask in masks.items()}
         raise ValueError(f"by_step: expected a time axis that all share, got lengths {lengths}")
-    for name in noise or {}:
+    for name, level in (noise or {}).items():
         check_choice("noise", name, inputs)
+        if not 0 <= level < math.inf:
+            raise ValueError(f"noise[{name!r}]: expected a finite value >= 0, got {level}")
     left = dict(masks)
     if modalities > 0:
         # Where steps stand for themselves each is a sample of one step.

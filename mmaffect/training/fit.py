@@ -83,7 +83,8 @@ def fit(
             ``parameter_groups()`` (a list of dicts with ``params``, and ``lr``, ``weight_decay``, ``name`` if they
             differ), ``after_step()``, called after each step of the optimiser (for an EMA), not where fp16's loss
             scaling left one out, and ``after_validation(metrics)``, called with the validation metrics of each epoch,
-            averaged over conditions; what its ``report()`` returns, plain values, stands under ``"system"`` in the epoch's row of the log.
+            averaged over conditions; what its ``report()`` returns, plain values, stands under ``"system"`` in the
+            epoch's row of the log.
         train: samples to learn from.
         valid: samples to select by: weights, and when to stop.
         config: hyper-parameters.

@@ -132,9 +132,17 @@ def test_errors_name_the_argument():
         augment(inputs, masks, modalities=-0.1)
     with pytest.raises(InputError, match="noise: 'voise' is unknown; did you mean 'voice'"):
         augment(inputs, masks, noise={"voise": 0.1})
-    with pytest.raises(ValueError, match="level: expected a finite level >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"noise\['voice'\]: expected a finite value >= 0, got -1"):
         augment(inputs, masks, noise={"voice": -1.0})
     with pytest.raises(ValueError, match=r"masks: expected those of \('face', 'voice', 'words'\), got \('face',\)"):
         augment(inputs, {"face": masks["face"]})
+    with pytest.raises(ValueError, match=r"masks\['face'\]: expected bool of shape \(B, T\), got torch.float32"):
+        augment(inputs, {**masks, "face": masks["face"].float()})
+    with pytest.raises(ValueError, match=r"masks\['face'\]: expected shape \(B, T\), got"):
+        augment(inputs, {**masks, "face": masks["face"][0]}, by_step=True)
+    with pytest.raises(ValueError, match="masks: expected one or more modalities of one batch size"):
+        augment({**inputs, "face": inputs["face"][:1]}, {**masks, "face": masks["face"][:1]})
+    with pytest.raises(ValueError, match=r"inputs\['face'\]: expected shape \(B, T, D\) with B = "):
+        augment({**inputs, "face": inputs["face"][:, 1:]}, masks)
     with pytest.raises(ValueError, match="by_step: expected a time axis that all share, got lengths"):
         augment(inputs, masks, modalities=0.5, by_step=True)
