@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmaffect.diffusion.grids import log_snr_times
 from mmaffect.diffusion.process import Process
-from mmaffect.ops import at_least_float32, is_transformed
+from mmaffect.ops import at_least_float32, is_transformed, under_transform
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,10 +71,13 @@ class Descent:
             Level(t, alpha, std, std / alpha) for t, alpha, std in zip(grid.tolist(), alphas, stds, strict=True)
         ]
         self.pairs = list(pairwise(self.levels))
-        self.x = self._given = at_least_float32(x)
+        if not all(now.sigma > then.sigma for now, then in self.pairs):
+            raise ValueError(f"times: expected less noise over signal at each of {steps} steps, got {grid.tolist()}")
+        # Noise fills a tensor in the order in which it is stored: strides of its own would be met by other draws.
+        self.x = self._given = at_least_float32(x).contiguous()
         self._times = grid.to(self.x).unsqueeze(1).repeat(1, x.shape[0]).unbind(0)
         self._denoise, self._generator, self._callback, self._dtype = denoise, generator, callback, x.dtype
-        self._transformed = is_transformed(x)
+        self._transformed = is_transformed(x) or under_transform()  # of the denoiser's parameters, if not of x
         self._spare: list[Tensor] = []
 
     def denoise(self, step: int, x: Tensor) -> Tensor:
@@ -121,14 +124,18 @@ class Descent:
     def _buffer(self) -> Tensor:
         if self._spare:
             return self._spare.pop()
-        return torch.empty_like(self._given, memory_format=torch.contiguous_format)
+        return torch.empty_like(self._given)
 
     def _needed(self, x: Tensor, x0: Tensor) -> bool:
         return self._transformed or ((x0.requires_grad or x.requires_grad) and torch.is_grad_enabled())
 
     def _free(self, x: Tensor, x0: Tensor) -> bool:
-        # A denoiser that changes nothing may return what it was given.
-        return x is not self._given and not self._needed(x, x0) and x0.data_ptr() != x.data_ptr()
+        # A denoiser may return what it was given, or a view of it.
+        return (
+            x is not self._given
+            and not self._needed(x, x0)
+            and x0.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+        )
 
 
 def follow(run: Descent, coefficients: Sequence[tuple[float, float, float]]) -> Tensor:

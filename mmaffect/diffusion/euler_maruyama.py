@@ -57,7 +57,7 @@ def euler_maruyama(
         [1.0, 1.0]
     """
     run = Descent(denoise, process, x, steps, times=times, generator=generator, callback=callback)
-    grid = torch.tensor([now.t for now, _ in run.pairs], dtype=torch.float64)
+    grid = torch.tensor([now.t for now, _ in run.pairs], dtype=torch.float64, device="cpu")
     coefficients = []
     for (now, then), f, g in zip(
         run.pairs, process.drift(grid).tolist(), process.diffusion(grid).tolist(), strict=True

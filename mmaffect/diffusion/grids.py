@@ -1,5 +1,7 @@
 """Which times a sampler visits: from ``t_max`` down to ``t_min``, both included."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,7 +31,7 @@ def uniform_times(process: Process, steps: int) -> Tensor:
         [1.0, 0.5005, 0.001]
     """
     check_positive(steps=steps)
-    return torch.linspace(process.t_max, process.t_min, steps, dtype=torch.float64)
+    return _spaced(process.t_max, process.t_min, steps)
 
 
 def log_snr_times(process: Process, steps: int) -> Tensor:
@@ -55,7 +57,7 @@ def log_snr_times(process: Process, steps: int) -> Tensor:
     """
     check_positive(steps=steps)
     first, last = _log_snr_ends(process)
-    return _with_exact_ends(process, process.time(torch.linspace(first, last, steps, dtype=torch.float64)))
+    return _with_exact_ends(process, process.time(_spaced(first, last, steps)))
 
 
 def karras_times(process: Process, steps: int, *, rho: float = 7.0) -> Tensor:
@@ -80,14 +82,20 @@ def karras_times(process: Process, steps: int, *, rho: float = 7.0) -> Tensor:
         [9.845, 0.99, 0.032]
     """
     check_positive(steps=steps, rho=rho)
-    first, last = (torch.tensor(end, dtype=torch.float64).div(-2 * rho).exp().item() for end in _log_snr_ends(process))
-    roots = torch.linspace(first, last, steps, dtype=torch.float64)
+    first, last = (math.exp(end / (-2 * rho)) for end in _log_snr_ends(process))
+    roots = _spaced(first, last, steps)
     return _with_exact_ends(process, process.time(-2 * rho * roots.log()))
 
 
-def _log_snr_ends(process: Process) -> list[float]:
-    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
-    return [float(end) for end in process.log_snr(ends).tolist()]
+def _log_snr_ends(process: Process) -> tuple[float, float]:
+    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64, device="cpu")
+    first, last = process.log_snr(ends).tolist()
+    return first, last
+
+
+def _spaced(first: float, last: float, steps: int) -> Tensor:
+    # Whatever the default device: samplers read the numbers, and not every device has float64.
+    return torch.linspace(first, last, steps, dtype=torch.float64, device="cpu")
 
 
 def _with_exact_ends(process: Process, times: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mmaffect.ops import at_least_float32, check_shape, per_sample
+from mmaffect.ops import at_least_float32, check_shape, per_sample, under_transform
 
 
 class Process(ABC):
@@ -131,20 +131,36 @@ class Process(ABC):
             generator: where the randomness comes from.
             dtype: that of ``mean`` by default, or PyTorch's.
             device: that of ``mean`` by default, or the generator's, or PyTorch's.
+
+        Raises:
+            ValueError: if ``mean`` or ``var`` does not broadcast to ``shape``.
         """
         if isinstance(mean, Tensor):
             dtype, device = dtype or mean.dtype, device or mean.device
         if device is None and generator is not None:
             device = generator.device
         noise = torch.randn(tuple(shape), generator=generator, dtype=dtype, device=device)
-        end = torch.tensor(self.t_max, dtype=torch.float64)
+        end = torch.tensor(self.t_max, dtype=torch.float64, device="cpu")
         alpha, std = self.alpha(end).item(), self.std(end).item()
-        spread = (torch.as_tensor(var, dtype=noise.dtype, device=noise.device) * alpha**2 + std**2).sqrt()
-        return noise * spread + torch.as_tensor(mean, dtype=noise.dtype, device=noise.device) * alpha
+        drawn = at_least_float32(noise)
+        mean, var = _moment("mean", mean, drawn), _moment("var", var, drawn)
+        return (drawn * (var * alpha**2 + std**2).sqrt() + mean * alpha).to(noise.dtype)
+
+
+def _moment(name: str, value: Tensor | float, like: Tensor) -> Tensor:
+    moment = torch.as_tensor(value, dtype=like.dtype, device=like.device)
+    try:
+        return moment.expand(like.shape)
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: expected what broadcasts to {tuple(like.shape)}, got shape {tuple(moment.shape)}"
+        ) from None
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     """Entry by entry, and without a gradient of its own: forward mode, which has one, takes six times as long."""
+    if under_transform():  # there nothing else is allowed
+        return torch.func.grad(lambda time: function(time).sum())(t.detach())
     with torch.inference_mode(False), torch.enable_grad():
         time = t.detach().clone().requires_grad_()
         value = function(time)

@@ -27,7 +27,7 @@ from mmaffect.ops.masks import (
     step_mask,
 )
 from mmaffect.ops.softmax import masked_softmax
-from mmaffect.ops.transforms import is_transformed
+from mmaffect.ops.transforms import is_transformed, under_transform
 
 __all__ = [
     "InputError",
@@ -54,4 +54,5 @@ __all__ = [
     "reverse_steps",
     "sources_and_queries",
     "step_mask",
+    "under_transform",
 ]

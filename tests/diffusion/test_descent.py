@@ -5,12 +5,13 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from mmaffect.diffusion import VESDE, CosineVP, ddim, dpmpp_2m, heun, predictor_corrector, uniform_times
+from mmaffect.diffusion import VESDE, CosineVP, DiscreteVP, ddim, dpmpp_2m, heun, predictor_corrector, uniform_times
 from tests.diffusion.samplers import DETERMINISTIC, SAMPLERS, STOCHASTIC, evaluations
 
 every = pytest.mark.parametrize("name", SAMPLERS)
 PROCESS = CosineVP()
 STEPS = 6
+GENERATOR = torch.Generator()
 
 
 def smooth(x, t):
@@ -72,11 +73,12 @@ def test_a_denoiser_may_reuse_its_output(name):
 
 
 @every
-@pytest.mark.parametrize("view", [lambda x: x, lambda x: x.transpose(0, 1)])
+@pytest.mark.parametrize("view", [lambda x: x, lambda x: x.transpose(0, 1), lambda x: x[:, 1:2].expand_as(x)])
 def test_a_denoiser_may_return_what_it_was_given(name, view):
     x = start(4, 4)
     with torch.no_grad():
-        assert torch.equal(run(name, lambda x, t: view(x), x), run(name, lambda x, t: view(x).clone(), x))
+        kept, copied = run(name, lambda x, t: view(x), x), run(name, lambda x, t: view(x).clone(), x)
+    torch.testing.assert_close(kept, copied, rtol=1e-12, atol=1e-12)
     assert torch.equal(x, start(4, 4))
 
 
@@ -173,6 +175,8 @@ def test_strides_do_not_matter(name):
         assert torch.equal(run(name, x=x.transpose(1, 2).contiguous().transpose(1, 2)), run(name, x=x))
         row = start(1, 5, 3)
         assert torch.equal(run(name, x=row.expand(4, 5, 3)), run(name, x=row.repeat(4, 1, 1)))
+    with_graph = run(name, x=x.transpose(1, 2).contiguous().transpose(1, 2).requires_grad_())
+    torch.testing.assert_close(with_graph, run(name, x=x), rtol=1e-13, atol=1e-13)  # the same noise, too
 
 
 @every
@@ -236,6 +240,35 @@ def test_under_vmap(name):
     together = torch.func.vmap(lambda x: SAMPLERS[name](smooth, PROCESS, x, STEPS))(x)
     apart = torch.stack([SAMPLERS[name](smooth, PROCESS, row, STEPS) for row in x])
     torch.testing.assert_close(together, apart)
+
+
+@every
+def test_under_transforms_of_what_the_denoiser_holds(name):
+    """Of its parameters alone: the states are plain until they meet its first answer."""
+    x, weights = start(3, 2), torch.tensor([0.8, 0.5], dtype=torch.float64)
+
+    def out(weight):
+        return run(name, lambda x, t: torch.tanh(weight * x), x, steps=4)
+
+    apart = [out(weight) for weight in weights]
+    torch.testing.assert_close(torch.func.vmap(out, randomness="same")(weights), torch.stack(apart))
+    h = torch.tensor(1e-5, dtype=torch.float64)
+    slope = (out(weights[0] + h) - out(weights[0] - h)) / (2 * h)
+    torch.testing.assert_close(torch.func.jvp(out, (weights[0],), (h / h,))[1], slope, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(torch.func.grad(lambda w: out(w).sum())(weights[0]), slope.sum(), rtol=1e-6, atol=1e-6)
+
+
+@every
+def test_the_default_device_does_not_matter(name):
+    x, expected = start(4, 2), run(name, x=start(4, 2))
+    with torch.device("meta"):  # which could tell no number
+        assert torch.equal(SAMPLERS[name](smooth, PROCESS, x, STEPS, generator=GENERATOR.manual_seed(1)), expected)
+
+
+@pytest.mark.parametrize("name", ["heun", "dpmpp_2m", "euler_maruyama"])
+def test_levels_of_the_same_noise_are_refused(name):
+    with pytest.raises(ValueError, match="times: expected less noise over signal at each of 3 steps, got"):
+        run(name, process=DiscreteVP((0.3,)), steps=3)  # whose first step is its last
 
 
 @every

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmaffect.ops import is_transformed
+from mmaffect.ops import is_transformed, under_transform
 
 
 def seen_by(transform, x):
@@ -40,3 +40,11 @@ def test_batched_gradients_count():
     y.register_hook(lambda gradient: found.append(is_transformed(gradient)))
     torch.autograd.grad(y, x, torch.ones(3, 2), is_grads_batched=True)
     assert found == [True]
+
+
+def test_plain_tensors_may_be_under_a_transform():
+    found = []
+    plain = torch.ones(2)
+    torch.func.grad(lambda y: found.append((is_transformed(plain), under_transform())) or y.sum())(torch.ones(3))
+    assert found == [(False, True)]
+    assert not under_transform()
