@@ -5,9 +5,9 @@ Read beside the paper. Its equations are lost in the text we have, and so are mo
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ from mmaffect.missing import augment
 from mmaffect.ops import keep, masked_mean
 from mmaffect.training import Progress, Stage, TrainConfig
 from mmaffect.training.measure import labelled
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Config:
         prior: False is the ablation *no diffusion*.
         stop_gradient: the prior learns from latents that do not learn from it; False is the ablation.
         prior_width: base width of the U-Net.
+        prediction: of the U-Net: the noise, as in the paper, or ``"v"``. At the start an error of the noise is 40 times
+            as large in the latent; a prior of few hundred steps draws nothing but that, where one of v draws classes.
         diffusion_weight: λ_diff (ours).
         null_rate: share of training samples whose label the prior is not told.
         guidance: scale of :meth:`AffectDiff.sample` (ours).
@@ -63,7 +67,8 @@ class Config:
         label_smoothing: of the same loss (ours).
         balanced: weigh classes by inverse frequency. The paper's section IV-F does not; its appendix G prints weights.
         frame_masking: share of frames blanked in training (ours, as the next two).
-        noise: standard deviation added to modalities that are read by a convolution.
+        noise: standard deviation added to each modality in training, in their order; the last serves those beyond. The
+            paper's text gets none.
         modality_dropout: chance of each modality to be hidden in training; one is always left.
         drawn: latent signals of minority classes drawn from the prior at each step of training once the prior is
             trained at full weight, to train the classifier on: a remedy of ours.
@@ -94,6 +99,7 @@ class Config:
     prior: bool = True
     stop_gradient: bool = True
     prior_width: int = 128
+    prediction: Literal["eps", "v"] = "eps"
     diffusion_weight: float = 0.5
     null_rate: float = 0.2
     guidance: float = 2.0
@@ -102,7 +108,7 @@ class Config:
     label_smoothing: float = 0.1
     balanced: bool = False
     frame_masking: float = 0.1
-    noise: float = 0.1
+    noise: tuple[float, ...] = (0.0, 0.1)
     modality_dropout: float = 0.1
     drawn: int = 0
     drawn_steps: int = 8
@@ -147,6 +153,13 @@ class Code(NamedTuple):
     penalty: Tensor
 
 
+def by_order(field: str, values: Sequence[T], names: Sequence[str]) -> dict[str, T]:
+    """What a field of the config says of each modality: in their order, the last serves those beyond."""
+    if not values:
+        raise ValueError(f"{field}: expected at least one, got none")
+    return {name: values[min(i, len(values) - 1)] for i, name in enumerate(names)}
+
+
 class AffectDiff(nn.Module):
     """Affect-Diff for any modalities and every kind of target and sequence.
 
@@ -161,13 +174,13 @@ class AffectDiff(nn.Module):
         super().__init__()
         if config.drawn and not (config.prior and spec.class_shares):
             raise ValueError("drawn: expected a prior, and classes with known shares, to draw latents of rare classes")
-        if not config.kernels:
-            raise ValueError("kernels: expected at least one, got none")
+        if config.adaptive_beta and spec.target != "class":
+            raise ValueError(f"adaptive_beta: expected classes to be found, got target {spec.target!r}")
         self.config, self.spec = config, spec
         self.stages = (Stage("train", config.epochs),)
         width, names, count = config.hidden, spec.names, len(spec.names)
-        kernels = [config.kernels[min(i, len(config.kernels) - 1)] for i in range(count)]
-        self.kernels = dict(zip(names, kernels, strict=True))
+        self.kernels = by_order("kernels", config.kernels, names)
+        self.noise = by_order("noise", config.noise, names)
         streams = {
             n: StreamInput(d, speakers=spec.speakers, dropout=config.input_dropout) for n, d in spec.modalities.items()
         }
@@ -213,7 +226,7 @@ class AffectDiff(nn.Module):
             # One-hot label, null token and weights in one vector: its linear map is the sum of a class embedding, a
             # null embedding and a projection.
             unet = UNet1d(width, width=config.prior_width, condition=spec.outputs + 1 + count)
-            self.prior = Denoiser(unet, CosineVP())
+            self.prior = Denoiser(unet, CosineVP(), config.prediction)
             self.average = EMA(self.prior, config.ema_decay, warmup=True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -393,7 +406,7 @@ class AffectDiff(nn.Module):
         changed = augment(
             batch.inputs,
             batch.masks,
-            noise={name: config.noise for name, kernel in self.kernels.items() if kernel > 1},
+            noise={name: level for name, level in self.noise.items() if level != 0},
             frames=config.frame_masking,
             modalities=config.modality_dropout,
             by_step=self.spec.sequence == "dialogue",

@@ -316,6 +316,27 @@ def test_samples_come_from_the_average():
     assert not torch.allclose(after[0], averaged[0])
 
 
+@pytest.mark.parametrize(("prediction", "of_their_class"), [("v", True), ("eps", False)])
+def test_after_few_steps_a_prior_draws_classes_only_if_it_predicts_v(prediction, of_their_class):
+    """Why the remedy that trains on drawn latents asks for v where the training is short."""
+    spec = DataSpec({"a": 4}, "class", ("x", "y"), "single")
+    torch.manual_seed(0)
+    model = affect_diff.System(affect_diff.Config(**(NARROW | {"prediction": prediction, "prior_width": 16})), spec)
+    optimizer = torch.optim.Adam(model.prior.parameters(), lr=3e-3)
+    weights, ones = torch.ones(16, 1), torch.ones(16, dtype=torch.bool)
+    for _ in range(100):
+        labels = torch.randint(2, (16,))
+        z = (2.0 * labels[:, None, None] - 1) + 0.1 * torch.randn(16, 4, 8)
+        optimizer.zero_grad()
+        model.prior.loss(z, condition=model.condition(labels, ones, weights)).backward()
+        optimizer.step()
+        model.after_step()
+    labels = torch.arange(40) % 2
+    drawn = model.sample(labels, steps=4, guidance=1.0, evaluations=8, generator=torch.Generator().manual_seed(0))
+    near = (drawn.mean((1, 2)) - (2.0 * labels - 1)).abs() < 0.6
+    assert (near.float().mean() > 0.9) == of_their_class
+
+
 def test_drawn_latents_are_of_rare_classes_and_teach_the_classifier_alone(monkeypatch, batch):
     model = system(drawn=200, drawn_steps=2, drawn_evaluations=2).train()
     seen = []
@@ -359,12 +380,23 @@ def test_adaptive_beta_follows_the_recall(batch):
 def test_augmentation_is_for_training_and_leaves_labels_of_nothing_out(batch):
     assert not torch.equal(
         system(frame_masking=0.5).train().loss(batch, batch, LATE)["task"],
-        system(frame_masking=0.0, noise=0.0, modality_dropout=0.0).train().loss(batch, batch, LATE)["task"],
+        system(frame_masking=0.0, noise=(0.0,), modality_dropout=0.0).train().loss(batch, batch, LATE)["task"],
     )
     torch.testing.assert_close(
-        system(frame_masking=0.5, noise=1.0, modality_dropout=0.5).loss(batch, batch, LATE)["task"],
-        system(frame_masking=0.0, noise=0.0, modality_dropout=0.0).loss(batch, batch, LATE)["task"],
+        system(frame_masking=0.5, noise=(1.0,), modality_dropout=0.5).loss(batch, batch, LATE)["task"],
+        system(frame_masking=0.0, noise=(0.0,), modality_dropout=0.0).loss(batch, batch, LATE)["task"],
     )
+
+
+def test_noise_is_added_by_the_order_of_the_modalities_whatever_reads_them(batch):
+    quiet = {"frame_masking": 0.0, "modality_dropout": 0.0, "kernels": (1,)}
+    changed = system(noise=(0.0, 0.5), **quiet)._augmented(batch)
+    assert torch.equal(changed.inputs["a"], batch.inputs["a"])
+    added = (changed.inputs["b"] - batch.inputs["b"])[batch.masks["b"]]
+    assert added.std().item() == pytest.approx(0.5, rel=0.4)
+    first = system(noise=(0.5, 0.0), **quiet)._augmented(batch)
+    assert torch.equal(first.inputs["b"], batch.inputs["b"])
+    assert not torch.equal(first.inputs["a"], batch.inputs["a"])
 
 
 def test_the_log_gets_the_mean_weights_of_what_is_there(batch):
@@ -427,6 +459,10 @@ def test_the_sentiment_variant_is_milder_and_takes_scores_and_classes():
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match="kernels: expected at least one, got none"):
         system(kernels=())
+    with pytest.raises(ValueError, match="noise: expected at least one, got none"):
+        system(noise=())
+    with pytest.raises(ValueError, match="adaptive_beta: expected classes to be found, got target 'score'"):
+        system(DataSpec({"a": 4}, "score", ("v",), "single"), adaptive_beta=True)
     with pytest.raises(ValueError, match="kernel: expected an odd number of steps, got 4"):
         system(kernels=(4,))
 
