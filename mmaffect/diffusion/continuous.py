@@ -72,10 +72,11 @@ class VPSDE(Process):
         beta_min: β at t = 0.
         beta_max: β at t = 1.
         sigma_min: noise over signal, std / alpha, where sampling ends.
-        sigma_max: the same where it starts.
+        sigma_max: the same where it starts, or at t = 1 if it is not reached: with small β some signal is left there.
 
     Raises:
-        ValueError: unless 0 < beta_min <= beta_max and 0 < sigma_min < sigma_max.
+        ValueError: unless 0 < beta_min <= beta_max and 0 < sigma_min < sigma_max, and if not even ``sigma_min`` is
+            reached by t = 1.
 
     Example:
         >>> process = VPSDE()
@@ -93,6 +94,11 @@ class VPSDE(Process):
         if not self.beta_min <= self.beta_max < math.inf:
             raise ValueError(f"beta_max: expected a finite value >= beta_min = {self.beta_min}, got {self.beta_max}")
         _check_range("sigma_min", "sigma_max", self.sigma_min, self.sigma_max)
+        if math.log1p(self.sigma_min**2) >= (self.beta_min + self.beta_max) / 2:  # the integral of β, to there and to 1
+            raise ValueError(
+                f"sigma_min: expected a noise over signal that beta_min = {self.beta_min} and beta_max = "
+                f"{self.beta_max} reach before t = 1, got {self.sigma_min}"
+            )
 
     @cached_property
     def t_min(self) -> float:
@@ -101,8 +107,8 @@ class VPSDE(Process):
 
     @cached_property
     def t_max(self) -> float:
-        """Where std / alpha is ``sigma_max``."""
-        return _time_of(self, self.sigma_max)
+        """Where std / alpha is ``sigma_max``, or 1."""
+        return min(1.0, _time_of(self, self.sigma_max))
 
     def _integral(self, t: Tensor) -> Tensor:
         t = at_least_float32(t)

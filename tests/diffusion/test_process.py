@@ -148,6 +148,31 @@ def test_the_prior_of_a_number_takes_dtype_and_device():
     assert VESDE().prior([1], generator=torch.Generator()).shape == (1,)
 
 
+def test_the_prior_of_much_noise_in_half_precision():
+    x = VESDE(1000.0).prior((5, 2), dtype=torch.float16, generator=torch.Generator().manual_seed(0))
+    exact = VESDE(1000.0).prior((5, 2), generator=torch.Generator().manual_seed(0))  # variance 7e4, std 269
+    assert x.dtype == torch.float16
+    torch.testing.assert_close(x.float(), exact, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mean", "var"])
+def test_moments_of_another_shape_are_refused(name):
+    with pytest.raises(ValueError, match=rf"{name}: expected what broadcasts to \(2,\), got shape \(5, 2\)"):
+        VESDE().prior((2,), **{name: torch.ones(5, 2)})
+
+
+def test_times_end_at_1_where_a_slow_rate_leaves_signal():
+    assert VPSDE(0.1, 5.0).t_max == 1.0
+    assert VPSDE(0.1, 15.0).t_max == pytest.approx(0.98849, abs=1e-5)
+    assert VPSDE(0.1, 0.1, sigma_min=0.3).t_min < 1
+
+
+def test_the_prior_on_whatever_device_is_the_default():
+    mean = torch.zeros(2)
+    with torch.device("meta"):
+        assert VESDE().prior((3, 2), mean).device == mean.device
+
+
 def test_equal_options_are_equal_processes():
     assert VESDE(25.0) == VESDE() != VESDE(10.0)
     assert hash(VPSDE()) == hash(VPSDE(0.1, 20.0))
@@ -163,6 +188,7 @@ def test_equal_options_are_equal_processes():
         (lambda: VPSDE(0.0), "beta_min: expected a value > 0"),
         (lambda: VPSDE(2.0, 1.0), "beta_max: expected a finite value >= beta_min = 2.0, got 1.0"),
         (lambda: VPSDE(sigma_min=3.0, sigma_max=2.0), "expected 0 < sigma_min < sigma_max, got 3.0 and 2.0"),
+        (lambda: VPSDE(0.1, 0.1, sigma_min=0.4), "sigma_min: expected a noise .* reach before t = 1, got 0.4"),
         (lambda: CosineVP(-1.0), "s: expected a value > 0"),
         (lambda: CosineVP(sigma_max=math.inf), "expected 0 < sigma_min < sigma_max"),
         (lambda: DiscreteVP(()), "betas: expected"),
