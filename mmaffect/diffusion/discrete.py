@@ -123,7 +123,9 @@ class DiscreteVP(Process):
 
     def _log_alpha(self, t: Tensor) -> Tensor:
         position = (at_least_float32(t) * len(self.betas)).clamp(0, len(self.betas))
-        before = (position.detach().ceil() - 1).clamp(min=0).long()
+        # A time n / N may be a digit above its step, and would be given the β that comes after.
+        digit = 2 * torch.finfo(position.dtype).eps * len(self.betas)
+        before = ((position.detach() - digit).ceil() - 1).clamp(min=0).long()
         table = torch.from_numpy(self._table).to(position)
         low, high = table[before], table[before + 1]
         return low + (position - before) * (high - low)

@@ -67,6 +67,17 @@ def test_between_steps_log_alpha_runs_straight():
     assert process.std(torch.zeros(1)).item() == 0.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [10, 49, 200, 1000])
+def test_the_slope_at_a_step_is_that_of_its_own_beta(count, dtype):
+    """However n / N was rounded: written out or as a grid."""
+    process = DiscreteVP.cosine(count)
+    slopes = 0.5 * count * torch.log1p(-torch.tensor(process.betas, dtype=torch.float64))
+    quotients = torch.arange(1, count + 1, dtype=torch.float64) / count
+    for t in (quotients, uniform_times(process, count).flip(0)):
+        torch.testing.assert_close(process.drift(t.to(dtype)).double(), slopes, rtol=1e-4, atol=0)
+
+
 def test_a_table_first_read_in_inference_mode_serves_training_after():
     process = DiscreteVP.linear(10)
     with torch.inference_mode():
