@@ -15,6 +15,7 @@ from mmaffect.diffusion import (
     euler_maruyama,
     heun,
     karras_times,
+    predictor_corrector,
     uniform_times,
 )
 from tests.diffusion.laws import DOUBLE, Gaussian, affine, law, slope, spectrum
@@ -113,8 +114,10 @@ def test_nothing_explodes_on_a_cosine(name, process, grid, steps):
 
 def test_where_euler_maruyama_is_stable():
     for process in (VESDE(), VPSDE(), CosineVP()):
-        assert w2(euler_maruyama, process, 10, AXES) < 1
-    assert w2(euler_maruyama, CosineVP(), 32, AXES, times=uniform_times(CosineVP(), 32)) < 1
+        assert w2(euler_maruyama, process, 8, AXES) < 1
+        assert w2(euler_maruyama, process, 4, AXES) > 1
+    assert w2(euler_maruyama, DiscreteVP.cosine(), 15, AXES) < 1 < w2(euler_maruyama, DiscreteVP.cosine(), 14, AXES)
+    assert w2(euler_maruyama, CosineVP(), 8, AXES, times=uniform_times(CosineVP(), 8)) < 1
 
 
 def test_heun_in_sigma_would_explode():
@@ -169,3 +172,35 @@ def test_ddim_by_hand():
     z = torch.randn(20, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
     expected = bar[1] ** 0.5 * x0 + (1 - bar[1] - nu**2) ** 0.5 * epsilon + nu * z
     torch.testing.assert_close(states[1], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_predictor_corrector_by_hand():
+    """The posterior of the forward process, then two Langevin steps written with the score."""
+    process, t, r, mean = CosineVP(), [0.8, 0.5], 0.3, 0.7
+    (alpha, std), (alpha_s, std_s) = (
+        (process.alpha(time).item(), process.std(time).item()) for time in torch.tensor(t, dtype=DOUBLE)
+    )
+    states = []
+    predictor_corrector(
+        lambda x, t: torch.full_like(x, mean), process, torch.full((20,), 1.5, dtype=DOUBLE), 2, times=t,
+        corrections=2, snr=r, generator=torch.Generator().manual_seed(0),
+        callback=lambda now: states.append(now.x.clone()),
+    )  # fmt: skip
+    noise = torch.Generator().manual_seed(0)
+    first, *others = (torch.randn(20, dtype=DOUBLE, generator=noise) for _ in range(3))
+    # x_s given x_t and x0: precisions add, of x0's noise and of the noise from s to t
+    between = alpha / alpha_s, std**2 - (alpha / alpha_s * std_s) ** 2
+    precision = 1 / std_s**2 + between[0] ** 2 / between[1]
+    x = (alpha_s * mean / std_s**2 + between[0] * 1.5 / between[1]) / precision + first / precision**0.5
+    for z in others:
+        score, delta = (alpha_s * mean - x) / std_s**2, 2 * (r * std_s) ** 2
+        x = x + delta * score + (2 * delta) ** 0.5 * z
+    torch.testing.assert_close(states[1], x, rtol=1e-12, atol=1e-12)
+
+
+def test_what_corrections_widen():
+    """Data at one point: the variance of the noise settles at 1 / (1 - r²) of its own."""
+    process, r, point = VESDE(), 0.4, Gaussian(torch.zeros(1, dtype=DOUBLE))
+    _, covariance = law(predictor_corrector, point, process, 2, corrections=40, snr=r, before_last=True)
+    noise = process.std(torch.tensor(process.t_min, dtype=DOUBLE)) ** 2
+    assert (covariance / noise).item() == pytest.approx(1 / (1 - r**2), rel=1e-5)
