@@ -215,7 +215,7 @@ def bad_column():
 
 MISTAKES = {
     "unknown system": (lambda toy: None, ["cran"], "system: 'cran' is unknown; did you mean 'carn'"),
-    "no system": (lambda toy: None, [], "expected the name of a system first, one of: carn, gru, linear"),
+    "no system": (lambda toy: None, [], "expected the name of a system first, one of: affect_diff, carn, gru, linear"),
     "missing key": (lambda toy: recipe_without(toy, 'array = "voice"'), ["carn"], "voice.*array"),
     "unknown key": (
         lambda toy: (toy / "toy.toml").write_text(RECIPE.replace("unlabelled", "unlabeled")),
