@@ -326,11 +326,10 @@ def differences(whole: Mapping[str, list[dict[str, float]]], seeds: Mapping[str,
             for label in others
         }
         columns.append([f"{sum(a - b for a, b in pair) / len(pair):+.1f}" for pair in pairs.values()])
-        if all(len(pair) > 1 for pair in pairs.values()):
-            tests = [paired_t_test(*map(list, zip(*pair, strict=True))) for pair in pairs.values()]
-            columns.append([f"{p:.3f}" for p in holm([test.p_value for test in tests])])
-        else:
-            columns.append(["n/a"] * len(others))
+        tested = [label for label, pair in pairs.items() if len(pair) > 1]
+        tests = [paired_t_test(*map(list, zip(*pairs[label], strict=True))) for label in tested]
+        adjusted = dict(zip(tested, holm([test.p_value for test in tests]), strict=True)) if tested else {}
+        columns.append([f"{adjusted[label]:.3f}" if label in adjusted else "n/a" for label in others])
     header = ["system", "balanced accuracy", "p (paired t-test, Holm)", "macro-F1", "p (paired t-test, Holm)"]
     return lines_of(header, zip(others, *columns, strict=True))
 
