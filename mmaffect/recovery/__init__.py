@@ -1,0 +1,3 @@
+"""What was absent, put back."""
+
+__all__: list[str] = []
