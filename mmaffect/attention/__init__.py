@@ -5,7 +5,7 @@ from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.causal_entmax import AttentionOutput, CausalEntmaxAttention
 from mmaffect.attention.composite import CompositeAttention, CompositeOutput, subset_attention, subsets_of
 from mmaffect.attention.composite_encoder import CompositeEncoder
-from mmaffect.attention.cross_modal import CrossModalEncoder
+from mmaffect.attention.cross_modal import CrossModalEncoder, PreparedSource
 from mmaffect.attention.guided_cross_modal import GuidedCrossModalEncoder
 from mmaffect.attention.pool import AttentionPool, PoolOutput
 from mmaffect.attention.positions import distance_bias, sinusoidal_positions
@@ -23,6 +23,7 @@ __all__ = [
     "CrossModalEncoder",
     "GuidedCrossModalEncoder",
     "PoolOutput",
+    "PreparedSource",
     "TransformerEncoder",
     "WordAligner",
     "attend",

@@ -1,7 +1,7 @@
 """One sequence looks at another: the directed cross-modal stack of MulT (Tsai et al., 2019)."""
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,17 @@ from mmaffect.attention.attend import attend, merge_heads, split_heads
 from mmaffect.attention.positions import sinusoidal_positions
 from mmaffect.attention.weights import attention_mask
 from mmaffect.ops import check_choice, check_dropout, check_positive, check_shape, dropout, keep, step_mask
+
+
+class PreparedSource(NamedTuple):
+    """What a :class:`CrossModalEncoder` reads of a source: keys and values of each layer, and which steps are there.
+
+    ``keys`` and ``values``: a tensor ``(B, H, S, D/H)`` a layer; ``mask (B, S)``.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    mask: Tensor
 
 
 class CrossModalLayer(nn.Module):
@@ -58,12 +69,23 @@ class CrossModalLayer(nn.Module):
         """Arguments shown by ``print``."""
         return f"heads={self.heads}, dropout={self.dropout}, attention_dropout={self.attention_dropout}"
 
-    def forward(self, x: Tensor, source: Tensor | None, allowed: Tensor) -> Tensor:
-        """One block; ``x`` is its own source where there is no other."""
+    def key_and_value(self, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """What is looked at, from steps after their norm.
+
+        Shape:
+            ``(B, S, D)`` → both ``(B, H, S, D/H)``.
+        """
+        key, value = self.key_value(normed).chunk(2, dim=-1)
+        return split_heads(key, self.heads), split_heads(value, self.heads)
+
+    def forward(
+        self, x: Tensor, source: Tensor | None, allowed: Tensor, prepared: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """One block; ``x`` is its own source where there is no other, ``prepared`` are keys and values of another."""
         normed = self.attention_norm(x)
-        source = normed if source is None else self.attention_norm(source)
-        query = split_heads(self.query(normed), self.heads)
-        key, value = (split_heads(part, self.heads) for part in self.key_value(source).chunk(2, dim=-1))
+        if prepared is None:
+            prepared = self.key_and_value(normed if source is None else self.attention_norm(source))
+        query, (key, value) = split_heads(self.query(normed), self.heads), prepared
         mixed = attend(query, key, value, allowed, dropout=self.attention_dropout, training=self.training)
         x = x + dropout(self.out(merge_heads(mixed)), self.dropout, training=self.training)
         hidden = torch.relu(self.expand(self.feed_forward_norm(x)))
@@ -159,12 +181,36 @@ class CrossModalEncoder(nn.Module):
             x = x + sinusoidal_positions(x.shape[1], self.dim, device=x.device).to(x.dtype)
         return dropout(x, self.embedding_dropout, training=self.training)
 
+    def prepare(self, source: Tensor, source_mask: Tensor | None = None) -> PreparedSource:
+        """Compute once what depends on the source alone, for many targets that look at it in turn.
+
+        Args:
+            source: steps that are looked at.
+            source_mask: True = the step may be looked at; all by default.
+
+        Returns:
+            What ``forward`` takes in place of the source.
+
+        Raises:
+            ValueError: on another shape.
+        """
+        check_shape("source", source, "B S D", D=self.dim)
+        source_mask = step_mask("source_mask", source, source_mask, "B S")
+        source = self.embed(keep(source, source_mask))
+        layers = cast(list[CrossModalLayer], list(self.layers))
+        pairs = [layer.key_and_value(layer.attention_norm(source)) for layer in layers]
+        # Head by head in memory: the products of every later call would otherwise copy them to that order.
+        keys, values = (tuple(part.contiguous() for part in parts) for parts in zip(*pairs, strict=True))
+        return PreparedSource(keys, values, source_mask)
+
     def forward(
         self,
         target: Tensor,
         source: Tensor | None = None,
         target_mask: Tensor | None = None,
         source_mask: Tensor | None = None,
+        *,
+        prepared: PreparedSource | None = None,
     ) -> Tensor:
         """Let the target gather from the source.
 
@@ -173,17 +219,23 @@ class CrossModalEncoder(nn.Module):
             source: steps that are looked at; None = the target looks at itself, layer by layer.
             target_mask: True = the step asks; all by default.
             source_mask: True = the step may be looked at; all by default, and without a source those that ask.
+            prepared: the source and its mask, as :meth:`prepare` returns them, in place of both.
 
         Returns:
             The target's steps, zero where they do not ask. With nothing to look at, what the attention adds is
             the bias of its last projection.
 
         Raises:
-            ValueError: on another shape.
+            ValueError: on another shape, or a source beside a prepared one.
         """
         check_shape("target", target, "B T D", D=self.dim)
         target_mask = step_mask("target_mask", target, target_mask)
-        if source is None:
+        if prepared is not None:
+            if source is not None or source_mask is not None:
+                raise ValueError("prepared: expected neither source nor source_mask beside it")
+            check_shape("prepared.mask", prepared.mask, "B S", B=target.shape[0])
+            source_mask = prepared.mask
+        elif source is None:
             source_mask = target_mask if source_mask is None else step_mask("source_mask", target, source_mask)
         else:
             check_shape("source", source, "B S D", B=target.shape[0], D=self.dim)
@@ -191,6 +243,7 @@ class CrossModalEncoder(nn.Module):
             source = self.embed(keep(source, source_mask))
         x = self.embed(keep(target, target_mask))
         allowed = attention_mask(source_mask, target_mask, causal=self.causal, offset=self.offset)
-        for layer in self.layers:
-            x = layer(x, source, allowed)
+        pairs = [None] * len(self.layers) if prepared is None else zip(prepared.keys, prepared.values, strict=True)
+        for layer, pair in zip(self.layers, pairs, strict=True):
+            x = layer(x, source, allowed, pair)
         return keep(self.norm(x), target_mask)

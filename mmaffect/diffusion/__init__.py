@@ -2,6 +2,7 @@
 
 from mmaffect.diffusion.ancestral import ancestral
 from mmaffect.diffusion.continuous import VESDE, VPSDE, CosineVP
+from mmaffect.diffusion.cross_modal_unet1d import CrossModalUNet1d
 from mmaffect.diffusion.ddim import ddim
 from mmaffect.diffusion.denoiser import Denoiser
 from mmaffect.diffusion.descent import SamplerStep
@@ -23,6 +24,7 @@ __all__ = [
     "VESDE",
     "VPSDE",
     "CosineVP",
+    "CrossModalUNet1d",
     "Denoiser",
     "DiscreteVP",
     "Process",

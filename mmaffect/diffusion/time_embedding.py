@@ -45,11 +45,35 @@ def sinusoidal_time(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
+def fourier_time(t: Tensor, frequencies: Tensor) -> Tensor:
+    r"""Random features of a time (Song et al., 2021, appendix C; Tancik et al., 2020).
+
+    .. math:: e = [\sin 2\pi w t, \cos 2\pi w t]
+
+    Args:
+        t: time.
+        frequencies: w, drawn once from a normal distribution and kept.
+
+    Shape:
+        ``t (B,)``, ``frequencies (D/2,)`` → ``(B, D)``; float32 at least.
+
+    Raises:
+        ValueError: on another shape.
+
+    Example:
+        >>> fourier_time(torch.zeros(1), torch.ones(2)).tolist()
+        [[0.0, 0.0, 1.0, 1.0]]
+    """
+    check_shape("t", t, "B")
+    angle = 2 * math.pi * at_least_float32(t).unsqueeze(1) * frequencies
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
 class TimeEmbedding(nn.Module):
     r"""A vector for each time: features of the time, and a two-layer perceptron on them.
 
-    The features are sinusoidal (:func:`sinusoidal_time`), or random ones (Song et al., 2021, appendix C; Tancik et
-    al., 2020): :math:`[\sin 2\pi w t, \cos 2\pi w t]` with :math:`w \sim N(0, 16^2)` drawn once and kept in a buffer.
+    The features are sinusoidal (:func:`sinusoidal_time`), or random ones (:func:`fourier_time`) with
+    :math:`w \sim N(0, 16^2)` drawn once and kept in a buffer.
 
     Args:
         dim: number of features, even.
@@ -92,12 +116,7 @@ class TimeEmbedding(nn.Module):
         Raises:
             ValueError: on another shape.
         """
-        check_shape("t", t, "B")
-        if self.kind == "sinusoidal":
-            features = sinusoidal_time(t, self.dim)
-        else:
-            angle = 2 * math.pi * at_least_float32(t).unsqueeze(1) * self.frequencies
-            features = torch.cat([angle.sin(), angle.cos()], dim=1)
+        features = sinusoidal_time(t, self.dim) if self.kind == "sinusoidal" else fourier_time(t, self.frequencies)
         return self.second(F.silu(self.first(features.to(self.first.weight.dtype))))
 
 

@@ -100,25 +100,27 @@ class StepConv(nn.Module):
         out: features out.
         stride: 1 or 2.
         zero: start with parameters of zero.
+        bias: add one.
 
     Shape:
         ``(B, T, dim)`` → ``(B, ⌈T/stride⌉, out)``.
     """
 
-    def __init__(self, dim: int, out: int, *, stride: int = 1, zero: bool = False) -> None:
+    def __init__(self, dim: int, out: int, *, stride: int = 1, zero: bool = False, bias: bool = True) -> None:
         super().__init__()
         check_positive(dim=dim, out=out)
         self.stride, self.zero = stride, zero
         # Features last, as in the steps: a kernel laid out otherwise is rearranged at every call.
         self.weight = nn.Parameter(torch.empty(out, 3, dim))
-        self.bias = nn.Parameter(torch.empty(out))
+        self.bias = nn.Parameter(torch.empty(out)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """PyTorch's initialisation of a convolution, or zeros."""
         bound = 0.0 if self.zero else 1 / math.sqrt(self.weight[0].numel())
         nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
@@ -129,6 +131,41 @@ class StepConv(nn.Module):
         # A picture one pixel high with its features last, which the kernels of PyTorch take as it lies.
         picture, kernel = x.mT.unsqueeze(2), self.weight.mT.unsqueeze(2)
         return F.conv2d(picture, kernel, self.bias, stride=(1, self.stride), padding=(0, 1)).squeeze(2).mT
+
+
+class StepConvTranspose(nn.Module):
+    """Transposed convolution over the steps, three wide with stride 2: back from a :class:`StepConv` of stride 2.
+
+    Step 2k hears from coarse step k, step 2k + 1 from k and k + 1, so that T steps are made of ⌈T/2⌉. Without bias.
+
+    Args:
+        dim: features in.
+        out: features out.
+
+    Shape:
+        ``(B, ⌈T/2⌉, dim)`` → ``(B, T, out)``.
+    """
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        check_positive(dim=dim, out=out)
+        self.weight = nn.Parameter(torch.empty(3, out, dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """PyTorch's initialisation of a transposed convolution."""
+        bound = 1 / math.sqrt(3 * self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def extra_repr(self) -> str:
+        """Arguments shown by ``print``."""
+        return f"{self.weight.shape[2]}, {self.weight.shape[1]}"
+
+    def forward(self, x: Tensor, steps: int) -> Tensor:
+        """Convolve to ``steps`` = T."""
+        before, here, after = F.linear(x, self.weight.flatten(0, 1)).chunk(3, dim=-1)
+        odd = after + F.pad(before[:, 1:], (0, 0, 0, 1))
+        return torch.stack([here, odd], dim=2).flatten(1, 2)[:, :steps]
 
 
 class ContextAttention(nn.Module):
