@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from mmaffect.diffusion.descent import Callback, Denoise, Descent, Level, follow
+from mmaffect.diffusion.descent import Callback, Denoise, Descent, Levels, follow, remembered
 from mmaffect.diffusion.process import Process
 
 
@@ -34,7 +35,7 @@ def ddim(
     All samplers keep these rules. A run visits ``steps`` noise levels, from ``x`` at the first down to the last, where
     ``denoise`` is asked once more and its answer returned: ``steps`` evaluations here. Coefficients are float64. ``x``
     is never changed. Noise is drawn only where its coefficient is not 0. Gradients flow through a run, at the cost of
-    its memory; under ``torch.no_grad()`` states are written over. Nothing is kept between runs.
+    its memory; under ``torch.no_grad()`` states are written over. Between runs nothing is kept but a schedule's numbers.
 
     Args:
         denoise: called as ``denoise(x, t)`` with a time a sample; returns the expected data, like ``x``. The ``x``
@@ -65,11 +66,15 @@ def ddim(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: expected a value from 0 to 1, got {eta}")
     run = Descent(denoise, process, x, steps, times=times, generator=generator, callback=callback)
-    return follow(run, [ddim_coefficients(now, then, eta) for now, then in run.pairs])
+    return follow(run, ddim_coefficients(run.levels, eta))
 
 
-def ddim_coefficients(now: Level, then: Level, eta: float) -> tuple[float, float, float]:
-    """Of the state, of the estimate of the data, and of fresh noise."""
-    fresh = eta * math.sqrt(max(0.0, 1 - (then.sigma / now.sigma) ** 2))
-    kept = then.std * math.sqrt(1 - fresh**2) / now.std
-    return kept, then.alpha - kept * now.alpha, then.std * fresh
+@remembered
+def ddim_coefficients(levels: Levels, eta: float) -> tuple[tuple[float, float, float], ...]:
+    """Of the state, of the estimate of the data, and of fresh noise, at each step."""
+    coefficients = []
+    for now, then in pairwise(levels):
+        fresh = eta * math.sqrt(max(0.0, 1 - (then.sigma / now.sigma) ** 2))
+        kept = then.std * math.sqrt(1 - fresh**2) / now.std
+        coefficients.append((kept, then.alpha - kept * now.alpha, then.std * fresh))
+    return tuple(coefficients)

@@ -1,8 +1,9 @@
 """What all samplers share: the noise levels of a run, the calls of the denoiser, and what is written where."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache, wraps
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from mmaffect.diffusion.process import Process
 from mmaffect.ops import at_least_float32, is_transformed, under_transform
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
+P = ParamSpec("P")
+R = TypeVar("R")
+_KEPT = 64  # schedules that are remembered
 
 
 class SamplerStep(NamedTuple):
@@ -40,6 +44,31 @@ class Level(NamedTuple):
     sigma: float
 
 
+Levels = tuple[Level, ...]
+
+
+def remembered(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep the numbers that a function made of its arguments, the first of which is a process or a number of levels.
+
+    A schedule costs as much as twenty steps of a small state. It is kept only of what is hashed by its values, as a
+    frozen dataclass is: any other process could have changed since.
+    """
+    known: Callable[P, R] = lru_cache(maxsize=_KEPT)(function)  # type: ignore[assignment]
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        by_value = type(args[0]).__hash__ not in (None, object.__hash__)
+        return (known if by_value else function)(*args, **kwargs)
+
+    return call
+
+
+@remembered
+def default_levels(process: Process, steps: int) -> Levels:
+    """Equal steps in the log-SNR."""
+    return _levels(process, log_snr_times(process, steps))
+
+
 class Descent:
     """One run down the noise levels.
 
@@ -65,17 +94,14 @@ class Descent:
             raise ValueError(f"x: expected a floating tensor (B, ...), got {x.dtype} of shape {tuple(x.shape)}")
         if not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps: expected an int of at least 1, got {steps!r}")
-        grid = log_snr_times(process, steps) if times is None else _checked(times, process, steps)
-        alphas, stds = process.alpha(grid).tolist(), process.std(grid).tolist()
-        self.levels = [
-            Level(t, alpha, std, std / alpha) for t, alpha, std in zip(grid.tolist(), alphas, stds, strict=True)
-        ]
-        self.pairs = list(pairwise(self.levels))
-        if not all(now.sigma > then.sigma for now, then in self.pairs):
-            raise ValueError(f"times: expected less noise over signal at each of {steps} steps, got {grid.tolist()}")
+        if times is None:
+            self.levels = default_levels(process, steps)
+        else:
+            self.levels = _levels(process, _checked(times, process, steps))
         # Noise fills a tensor in the order in which it is stored: strides of its own would be met by other draws.
         self.x = self._given = at_least_float32(x).contiguous()
-        self._times = grid.to(self.x).unsqueeze(1).repeat(1, x.shape[0]).unbind(0)
+        times = torch.tensor([level.t for level in self.levels], dtype=torch.float64, device="cpu").to(self.x)
+        self._times = times.unsqueeze(1).repeat(1, x.shape[0]).unbind(0)
         self._denoise, self._generator, self._callback, self._dtype = denoise, generator, callback, x.dtype
         self._transformed = is_transformed(x) or under_transform()  # of the denoiser's parameters, if not of x
         self._spare: list[Tensor] = []
@@ -144,6 +170,14 @@ def follow(run: Descent, coefficients: Sequence[tuple[float, float, float]]) -> 
     for step, (a, b, c) in enumerate(coefficients):
         x = run.combine(x, a, run.estimate(step, x), b, c)
     return run.finish(x)
+
+
+def _levels(process: Process, grid: Tensor) -> Levels:
+    numbers = zip(grid.tolist(), process.alpha(grid).tolist(), process.std(grid).tolist(), strict=True)
+    levels = tuple(Level(t, alpha, std, std / alpha) for t, alpha, std in numbers)
+    if not all(now.sigma > then.sigma for now, then in pairwise(levels)):
+        raise ValueError(f"times: expected less noise over signal at each of {len(grid)} steps, got {grid.tolist()}")
+    return levels
 
 
 def _checked(times: Tensor | Sequence[float], process: Process, steps: int) -> Tensor:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from mmaffect.diffusion.descent import Callback, Denoise, Descent
+from mmaffect.diffusion.descent import Callback, Denoise, Descent, Levels, remembered
 from mmaffect.diffusion.process import Process
 
 
@@ -66,14 +67,7 @@ def dpmpp_2m(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta: expected a value from 0 to 1, got {eta}")
     run = Descent(denoise, process, x, steps, times=times, generator=generator, callback=callback)
-    coefficients, before = [], math.inf
-    for now, then in run.pairs:
-        h = math.log(now.sigma / then.sigma)
-        kept = then.std / now.std * math.exp(-eta * h)
-        new = -then.alpha * math.expm1(-(1 + eta) * h)
-        back = new * h / (2 * before)
-        coefficients.append((kept, new + back, -back / kept, then.std * math.sqrt(-math.expm1(-2 * eta * h))))
-        before = h
+    coefficients = _coefficients(run.levels, eta)
     # What a step will read of the last estimate is added to the state beforehand, so that none need be kept.
     x = shifted = run.x
     for step, (kept, new, _, noise) in enumerate(coefficients):
@@ -83,3 +77,17 @@ def dpmpp_2m(
         if step + 1 < len(coefficients):
             shifted = run.shift(x, x0, coefficients[step + 1][2])
     return run.finish(x)
+
+
+@remembered
+def _coefficients(levels: Levels, eta: float) -> tuple[tuple[float, float, float, float], ...]:
+    """Of the state, of the estimate of the data here and, divided by the first, of the one before, and of noise."""
+    coefficients, before = [], math.inf
+    for now, then in pairwise(levels):
+        h = math.log(now.sigma / then.sigma)
+        kept = then.std / now.std * math.exp(-eta * h)
+        new = -then.alpha * math.expm1(-(1 + eta) * h)
+        back = new * h / (2 * before)
+        coefficients.append((kept, new + back, -back / kept, then.std * math.sqrt(-math.expm1(-2 * eta * h))))
+        before = h
+    return tuple(coefficients)

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from mmaffect.diffusion.descent import Callback, Denoise, Descent, follow
+from mmaffect.diffusion.descent import Callback, Denoise, Descent, Levels, follow, remembered
 from mmaffect.diffusion.process import Process
 
 
@@ -58,12 +59,17 @@ def euler_maruyama(
         [1.0, 1.0]
     """
     run = Descent(denoise, process, x, steps, times=times, generator=generator, callback=callback)
-    grid = torch.tensor([now.t for now, _ in run.pairs], dtype=torch.float64, device="cpu")
+    return follow(run, _coefficients(process, run.levels))
+
+
+@remembered
+def _coefficients(process: Process, levels: Levels) -> tuple[tuple[float, float, float], ...]:
+    """Of the state, of the estimate of the data, and of fresh noise, at each step."""
+    grid = torch.tensor([now.t for now in levels[:-1]], dtype=torch.float64, device="cpu")
+    rates = zip(process.drift(grid).tolist(), process.diffusion(grid).tolist(), strict=True)
     coefficients = []
-    for (now, then), f, g in zip(
-        run.pairs, process.drift(grid).tolist(), process.diffusion(grid).tolist(), strict=True
-    ):
+    for (now, then), (f, g) in zip(pairwise(levels), rates, strict=True):
         dt = now.t - then.t
         pull = g**2 * dt / now.std**2
         coefficients.append((1 - f * dt - pull, pull * now.alpha, g * math.sqrt(dt)))
-    return follow(run, coefficients)
+    return tuple(coefficients)

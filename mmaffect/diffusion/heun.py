@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from mmaffect.diffusion.descent import Callback, Denoise, Descent
+from mmaffect.diffusion.descent import Callback, Denoise, Descent, Levels, remembered
 from mmaffect.diffusion.process import Process
 
 
@@ -60,12 +61,7 @@ def heun(
     """
     run = Descent(denoise, process, x, steps, times=times, callback=callback)
     x = run.x
-    coefficients = []
-    for now, then in run.pairs:
-        h = math.log(now.sigma / then.sigma)
-        first = -then.alpha * math.expm1(-h)
-        coefficients.append((then.std / now.std, first, then.alpha - first / h))
-    for step, (a, first, second) in enumerate(coefficients):
+    for step, (a, first, second) in enumerate(_coefficients(run.levels)):
         x0 = run.estimate(step, x)
         predicted = run.combine(x, a, x0, first)
         x = run.shift(predicted, x0, -second)
@@ -73,3 +69,14 @@ def heun(
         run.release(predicted, x0)
         x = run.combine(x, 1.0, x0, second)
     return run.finish(x)
+
+
+@remembered
+def _coefficients(levels: Levels) -> tuple[tuple[float, float, float], ...]:
+    """Of the state, and of the estimates of the data at both ends of each step."""
+    coefficients = []
+    for now, then in pairwise(levels):
+        h = math.log(now.sigma / then.sigma)
+        first = -then.alpha * math.expm1(-h)
+        coefficients.append((then.std / now.std, first, then.alpha - first / h))
+    return tuple(coefficients)

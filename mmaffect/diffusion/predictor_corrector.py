@@ -66,10 +66,9 @@ def predictor_corrector(
     if not 0 < snr < 1:
         raise ValueError(f"snr: expected a value between 0 and 1, got {snr}")
     run = Descent(denoise, process, x, steps, times=times, generator=generator, callback=callback)
-    coefficients = [ddim_coefficients(now, then, 1.0) for now, then in run.pairs]
     pull = 2 * snr**2
     x = run.x
-    for step, (a, b, noise) in enumerate(coefficients):
+    for step, (a, b, noise) in enumerate(ddim_coefficients(run.levels, 1.0)):
         x = run.combine(x, a, run.estimate(step, x), b, noise)
         level = run.levels[step + 1]
         for _ in range(corrections):

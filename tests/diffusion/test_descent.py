@@ -1,11 +1,23 @@
 """The rules that all samplers keep: what they call, write, draw, tell and refuse."""
 
+from dataclasses import dataclass
 from unittest.mock import patch
 
 import pytest
 import torch
 
-from mmaffect.diffusion import VESDE, CosineVP, DiscreteVP, ddim, dpmpp_2m, heun, predictor_corrector, uniform_times
+from mmaffect.diffusion import (
+    VESDE,
+    CosineVP,
+    DiscreteVP,
+    Process,
+    ddim,
+    dpmpp_2m,
+    heun,
+    predictor_corrector,
+    uniform_times,
+)
+from mmaffect.diffusion.descent import default_levels
 from tests.diffusion.samplers import DETERMINISTIC, SAMPLERS, STOCHASTIC, evaluations
 
 every = pytest.mark.parametrize("name", SAMPLERS)
@@ -323,3 +335,30 @@ def test_a_time_of_one_row_reaches_all_dimensions():
     for sampler in (ddim, heun, dpmpp_2m):
         out = sampler(smooth, VESDE(), x, 5)
         torch.testing.assert_close(out, sampler(smooth, VESDE(), x.T, 5).T)
+
+
+@every
+def test_a_schedule_is_kept_for_processes_that_cannot_change_and_for_no_others(name):
+    class Straight(Process):
+        t_min, t_max, slowest = 0.03, 0.975, 1.0
+
+        def alpha(self, t):
+            return 1 - t
+
+        def std(self, t):
+            return self.slowest * t
+
+    @dataclass
+    class Changeable(Straight):  # compared by value, so not hashable at all
+        slowest: float = 1.0
+
+    for process in (Straight(), Changeable()):
+        before = run(name, process=process)
+        process.slowest = 0.5
+        fresh = type(process)()
+        fresh.slowest = 0.5
+        after = run(name, process=process)
+        assert not torch.equal(after, before)
+        assert torch.equal(after, run(name, process=fresh))
+    assert default_levels(CosineVP(), 7) is default_levels(CosineVP(), 7)
+    assert default_levels(CosineVP(), 7) != default_levels(CosineVP(s=0.01), 7)
