@@ -15,6 +15,7 @@ from mmaffect.ops.contrastive import info_nce_rows
 from mmaffect.ops.dropout import dropout
 from mmaffect.ops.entmax import entmax
 from mmaffect.ops.group_norm import masked_group_norm
+from mmaffect.ops.keyed_noise import keyed_normal
 from mmaffect.ops.masks import (
     at_least_float32,
     keep,
@@ -26,6 +27,7 @@ from mmaffect.ops.masks import (
     sources_and_queries,
     step_mask,
 )
+from mmaffect.ops.quantiles import central_interval
 from mmaffect.ops.softmax import masked_softmax
 from mmaffect.ops.transforms import is_transformed, under_transform
 
@@ -33,6 +35,7 @@ __all__ = [
     "InputError",
     "acyclicity",
     "at_least_float32",
+    "central_interval",
     "check_choice",
     "check_dropout",
     "check_int64",
@@ -44,6 +47,7 @@ __all__ = [
     "info_nce_rows",
     "is_transformed",
     "keep",
+    "keyed_normal",
     "last_step",
     "lengths_to_mask",
     "masked_group_norm",
