@@ -16,10 +16,11 @@ _BITS = 23  # of each uniform number: float32 holds it and its half without roun
 def keyed_normal(*keys: int | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     r"""Standard normal numbers, one for each combination of integer keys, with no generator and no state.
 
-    The keys are taken in one after the other, :math:`h \leftarrow \mathrm{mix}((h + \gamma) \oplus k)` with splitmix64's
-    mix and γ (Steele et al., 2014), and two times 23 bits of the last h make a normal number (Box and Muller, 1958):
+    The keys are taken in one after the other with splitmix64's mix and γ (Steele et al., 2014), and two times 23 bits
+    of the last h make a normal number (Box and Muller, 1958):
 
-    .. math:: \sqrt{-2 \ln u_1}\, \cos 2 \pi u_2
+    .. math:: h \leftarrow \mathrm{mix}\big((h + \gamma) \oplus k\big), \qquad
+              z = \sqrt{-2 \ln u_1}\, \cos 2 \pi u_2
 
     With a sample's row in the dataset and the step among the keys, what is drawn for it depends neither on the batch,
     nor on its order or padding. Integers are exact: every device draws the same numbers, up to the rounding of the

@@ -16,7 +16,8 @@ class ConditionalDiffusion(nn.Module):
 
     The part of :class:`DiffusionRecovery` that belongs to one modality; see there for what the options mean. Only the
     samples that want something are evaluated, except in a compiled or exported program, whose shapes depend on no
-    value, and under ``torch.func``. Where no sample does, the first is, so that every parameter has a gradient, of zero.
+    value, and under ``torch.func``. Where no sample does, the loss evaluates the first, so that every parameter has a
+    gradient, of zero.
 
     Args:
         denoiser: its network is called as ``net(x, t, mask=..., context=..., context_mask=...)``, or with
@@ -77,9 +78,10 @@ class ConditionalDiffusion(nn.Module):
             added = torch.randn(latents.shape, generator=generator, dtype=dtype, device=device)
         rows = _rows(wanted)
         if rows is not None:
+            rows = rows if len(rows) else rows.new_zeros(1)
             x0, wanted, t, noise, added = x0[rows], wanted[rows], t[rows], noise[rows], added[rows]
             latents, observed = latents[rows], observed[rows]
-        told = self._told(latents, observed, t, added)
+        told: dict[str, Any] = self._told(latents, observed, t, added)
         return denoiser.loss(x0, mask=wanted, noise=noise, t=t, **told)
 
     def sample(
@@ -111,6 +113,8 @@ class ConditionalDiffusion(nn.Module):
             ``start (K, B, T, D)``, ``condition_noise(n) (K, B, T, M, D)`` → ``(K, B, T, D)``, zero where not wanted.
         """
         draws, rows = len(start), _rows(wanted)
+        if rows is not None and not len(rows):
+            return torch.zeros_like(start)
 
         def pick(x: Tensor, axis: int = 0) -> Tensor:
             return x if rows is None else x.index_select(axis, rows)
@@ -131,7 +135,7 @@ class ConditionalDiffusion(nn.Module):
             return denoiser.x0(x, t, mask=mask, **self._told(latents, observed, t, added))
 
         x = keep(pick(start, 1).flatten(0, 1), mask)
-        x = sampler(denoise, denoiser.process, x, steps, generator=generator).unflatten(0, (draws, -1))
+        x = sampler(denoise, denoiser.process, x, steps, generator=generator).reshape(draws, -1, *start.shape[2:])
         return x if rows is None else torch.zeros_like(start).index_copy(1, rows, x)
 
     def _renoised(self) -> bool:
@@ -154,7 +158,5 @@ def _rows(wanted: Tensor) -> Tensor | None:
     """The samples that want something; None = take all as they are."""
     if torch.compiler.is_compiling() or under_transform():
         return None
-    some = wanted.any(1)
-    if some.all():
-        return None
-    return some.nonzero().squeeze(1) if some.any() else some.new_zeros(1, dtype=torch.int64)
+    rows = wanted.any(1).nonzero().squeeze(1)
+    return None if len(rows) == len(wanted) else rows

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,18 +10,10 @@ from torch import Tensor, nn
 from mmaffect.diffusion import VESDE, CrossModalUNet1d, Denoiser, Process, UNet1d, dpmpp_2m
 from mmaffect.diffusion.prediction import Prediction, Weighting
 from mmaffect.diffusion.training_times import Times
-from mmaffect.ops import (
-    at_least_float32,
-    check_choice,
-    check_int64,
-    check_mask,
-    check_positive,
-    check_shape,
-    keep,
-    keyed_normal,
-)
+from mmaffect.ops import at_least_float32, check_choice, check_int64, check_mask, check_positive, check_shape, keep
 from mmaffect.recovery.condition import ConditionNoise
 from mmaffect.recovery.conditional_diffusion import ConditionalDiffusion
+from mmaffect.recovery.noise import recovery_noise
 from mmaffect.recovery.standardise import RunningStandardisation
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
@@ -31,7 +23,69 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class DiffusionRecovery(nn.Module):
-    """Recover absent latents by one conditional diffusion a modality (IMDer)."""
+    r"""Draw absent latents from :math:`p(x_{\text{wanted}} \mid x_{\text{observed}})` (IMDer: Wang et al., 2023, 3.2).
+
+    One diffusion a modality m, on its wanted steps, conditioned on everything observed, of every modality:
+
+    .. math:: L = \frac{1}{N} \sum_m \sum_{\text{wanted}} w(t)\,
+              \big\|\hat x_m\big(\alpha(t) x_m + \mathrm{std}(t)\, \varepsilon,\, t;\, c\big) - x_m\big\|^2
+
+    with N the number of wanted entries, w the weighting of :class:`mmaffect.diffusion.Denoiser` and c the
+    :class:`ObservedContext`. All modalities share one time axis; each may be observed at some steps, wanted at others
+    and neither at the rest, which is padding or truly unknown. Nothing is read but latents at observed steps and, by
+    :meth:`loss`, at wanted ones: NaN elsewhere changes neither an output nor a gradient. A step that is both is wanted.
+
+    Latents come and go in the caller's units; inside they are standardised by :class:`RunningStandardisation`, which
+    :meth:`loss` feeds in training mode with what is observed or wanted. So the noise levels fit any latents, and
+    sampling starts at :math:`N(0, \alpha^2 + \mathrm{std}^2)`, the moments that the data have there.
+
+    Modalities are drawn independently of each other given what is observed, as in the paper: of two that are wanted
+    together, each follows its own law, but what they share beyond the condition is not drawn in common.
+
+    Where the paper and its code differ from this: the condition is clean by default (``condition_noise``); sampling is
+    no part of training; the probability flow needs 10 evaluations where they take 500 and 100; latents are
+    standardised; the modality's own observed steps belong to the condition; one map fuses any subset.
+
+    Args:
+        names: the modalities.
+        dim: width D of their latents.
+        network: of each modality: ``"fast"``; ``"reference"``, the published one; or a function that makes one, which
+            is called as ``net(x, t, mask=..., context=..., context_mask=...)`` with a context ``(B, T, D)``. If it has
+            a method ``prepare(context, context_mask)``, then while sampling with a clean condition it is called once
+            a trajectory, and the network with ``prepared=`` in the place of the two.
+        process: of noising; ``VESDE(25.0)``, the paper's, by default.
+        prediction: what a network predicts, see :class:`mmaffect.diffusion.Denoiser`.
+        preconditioning: ``"karras"``, for which fewer evaluations suffice, or ``"none"``, as published.
+        weighting: of the errors, as there; ``"std2"`` is the paper's.
+        times: at which times to train, as there.
+        condition_noise: ``"clean"``; ``"independent"``: what is observed is noised to the same t, by noise of its own
+            (eq. 7-10); ``"shared"``: by the target's own noise, as the published code does in training, so that the
+            network learns to read the noise off the condition, which it cannot when sampling. There both are noised
+            anew at every evaluation, as published: a solver of the probability flow has no smooth path to follow.
+        conditional: False = the networks are told that nothing is observed (the paper's ablation).
+        horizon: steps after which standardisation forgets.
+
+    Shape:
+        ``latents[m] (B, T, D)``, ``observed[m]``, ``wanted[m] (B, T)``.
+
+    Raises:
+        ValueError: on sizes, names or kinds that are not as above.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> recovery = DiffusionRecovery(("voice", "face"), 4)
+        >>> latents = {"voice": torch.randn(8, 5, 4), "face": torch.randn(8, 5, 4)}
+        >>> there, gone = torch.ones(8, 5, dtype=torch.bool), torch.zeros(8, 5, dtype=torch.bool)
+        >>> observed, wanted = {"voice": there, "face": gone}, {"voice": gone, "face": there}
+        >>> recovery.loss(latents, wanted=wanted, observed=observed).shape
+        torch.Size([])
+        >>> latents["face"] = torch.full_like(latents["face"], torch.nan)
+        >>> recovered = recovery.recover(latents, observed=observed, wanted=wanted, keys=torch.arange(8))
+        >>> torch.equal(recovered["voice"], latents["voice"]), bool(recovered["face"].isfinite().all())
+        (True, True)
+        >>> recovery.recover(latents, observed=observed, wanted=wanted, draws=3)["face"].shape
+        torch.Size([3, 8, 5, 4])
+    """
 
     def __init__(
         self,
@@ -55,19 +109,17 @@ class DiffusionRecovery(nn.Module):
         if isinstance(network, str):
             check_choice("network", network, NETWORKS)
         self.names, self.dim, self.process = tuple(names), dim, VESDE() if process is None else process
-        self.standards = nn.ModuleDict({name: RunningStandardisation(dim, horizon=horizon) for name in names})
-        parts = {}
+        self.standards, self.parts = nn.ModuleDict(), nn.ModuleDict()
         for name in names:
             net = NETWORKS[network](dim) if isinstance(network, str) else network()
             denoiser = Denoiser(
                 net, self.process, prediction, preconditioning=preconditioning, weighting=weighting, times=times
             )
-            parts[name] = ConditionalDiffusion(
+            self.standards[name] = RunningStandardisation(dim, horizon=horizon)
+            self.parts[name] = ConditionalDiffusion(
                 denoiser, len(self.names), dim, condition_noise=condition_noise, conditional=conditional
             )
-        self.parts = nn.ModuleDict(parts)
         end = torch.tensor(self.process.t_max, dtype=torch.float64, device="cpu")
-        # Of standardised data, noised to the end: the start that a solver of the probability flow carries no error from.
         self._spread = math.hypot(self.process.alpha(end).item(), self.process.std(end).item())
 
     def extra_repr(self) -> str:
@@ -92,21 +144,34 @@ class DiffusionRecovery(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Weighted error of the denoisers: a mean over the wanted entries of all modalities; zero if none is wanted."""
+        """Mean weighted error over the wanted entries of all modalities; zero where nothing is wanted.
+
+        The gradient reaches latents that require one, through the target and the condition: detach them where the
+        diffusion alone is to learn.
+
+        Args:
+            latents: the truth, where wanted or observed.
+            wanted: True = to be recovered.
+            observed: True = known, and part of the condition.
+            generator: where the randomness comes from.
+
+        Returns:
+            Scalar, float32 at least.
+
+        Raises:
+            ValueError: on other names or shapes, or masks that are not bool.
+        """
         self._check(latents, observed, wanted)
         if self.training:
-            for name, standard in self.standards.items():
-                standard.update(latents[name], observed[name] | wanted[name])
+            for name in self.names:
+                self._standard(name).update(latents[name], observed[name] | wanted[name])
         known, there = self._known(latents, observed, wanted)
-        numbers = torch.stack([wanted[name].sum() for name in self.names])
-        shares = numbers / numbers.sum().clamp(min=1)
-        losses = [
-            part.loss(
-                self.standards[name](latents[name], wanted[name]), wanted[name], known, there, generator=generator
-            )
-            for name, part in self.parts.items()
-        ]
-        return (torch.stack(losses) * shares).sum()
+        losses = []
+        for name in self.names:
+            truth = self._standard(name)(latents[name], wanted[name])
+            losses.append(self._part(name).loss(truth, wanted[name], known, there, generator=generator))
+        entries = torch.stack([wanted[name].sum() for name in self.names])
+        return (torch.stack(losses) * entries).sum() / entries.sum().clamp(min=1)
 
     @torch.no_grad()
     def recover(
@@ -123,61 +188,92 @@ class DiffusionRecovery(nn.Module):
         seed: int = 0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Draw what is wanted, given what is observed."""
+        """Draw what is wanted, given what is observed; without gradient.
+
+        Args:
+            latents: read where observed.
+            observed: True = known.
+            wanted: True = to be recovered.
+            draws: how many, independent given what is observed; None = one, without an axis for it.
+            sampler: one of ``mmaffect.diffusion``; options of its own through ``functools.partial``.
+            evaluations: noise levels, one evaluation of the networks each; ``heun`` and ``predictor_corrector`` take
+                about twice as many.
+            noise: where each modality's sampling starts, standard normal, in place of ``keys`` or ``generator``.
+            keys: a number for each sample, such as ``batch.index``: its noise is then a function of key and ``seed``
+                (:func:`mmaffect.ops.keyed_normal`), and a deterministic sampler recovers it alike in any batch.
+            seed: beside the keys.
+            generator: where all other randomness comes from, that of a stochastic sampler always.
+
+        Shape:
+            ``noise[m] (B, T, D)``, or ``(K, B, T, D)`` of K draws; ``keys (B,)`` → of each modality ``(B, T, D)``, or
+            ``(K, B, T, D)``.
+
+        Returns:
+            Observed steps as they are, wanted ones recovered, all others zero.
+
+        Raises:
+            ValueError: on other names or shapes, masks that are not bool, keys that are not int64, or draws or
+                evaluations below 1.
+        """
         self._check(latents, observed, wanted)
-        if draws is not None:
-            check_positive(draws=draws)
+        count = 1 if draws is None else draws
+        check_positive(draws=count)
         known, there = self._known(latents, observed, wanted)
-        batch, steps, count = *known.shape[:2], draws or 1
+        batch, steps = known.shape[:2]
         if keys is not None:
             check_shape("keys", keys, "B", B=batch)
             check_int64(keys=keys)
+        like = at_least_float32(known)
 
         def normal(stream: int, *shape: int) -> Tensor:
-            like = {"dtype": at_least_float32(known).dtype, "device": known.device}
-            if keys is None:
-                return torch.randn(count, batch, steps, *shape, generator=generator, **like)
-            axes = [torch.arange(n, device=known.device) for n in (steps, *shape)]
-            axes = [axis.view(-1, *[1] * (len(axes) - 1 - place)) for place, axis in enumerate(axes)]
-            first = [torch.arange(count, device=known.device), keys]
-            first = [key.view(-1, *[1] * (len(axes) + 1 - place)) for place, key in enumerate(first)]
-            return keyed_normal(seed, stream, *first, *axes, dtype=like["dtype"])
+            sizes = count, batch, steps, *shape
+            return recovery_noise(*sizes, keys=keys, seed=seed, stream=stream, generator=generator, like=like)
 
         recovered = {}
-        for place, (name, part) in enumerate(self.parts.items()):
-            start = normal(place, self.dim) if noise is None else noise[name].reshape(count, batch, steps, self.dim)
-            sample = part.sample(
-                (start * self._spread).to(known.dtype),
+        for place, name in enumerate(self.names):
+
+            def condition_noise(evaluation: int, place: int = place) -> Tensor:
+                return normal(place + len(self.names) * (evaluation + 1), len(self.names), self.dim)
+
+            start = normal(place, self.dim) if noise is None else self._given(name, noise, draws, known)
+            sample = self._part(name).sample(
+                (self._spread * start).to(known.dtype),
                 wanted[name],
                 known,
                 there,
                 sampler=sampler,
                 steps=evaluations,
-                condition_noise=lambda n, place=place: normal(
-                    place + len(self.names) * (n + 1), len(self.names), self.dim
-                ),
+                condition_noise=condition_noise,
                 generator=generator,
             )
-            sample = self.standards[name].undo(sample)
-            seen = keep(latents[name], observed[name] & ~wanted[name])
-            sample = torch.where(wanted[name].unsqueeze(-1), sample, seen)
+            seen = keep(latents[name], observed[name])
+            sample = torch.where(wanted[name].unsqueeze(-1), self._standard(name).undo(sample), seen)
             recovered[name] = sample[0] if draws is None else sample
         return recovered
 
     def _known(
         self, latents: Mapping[str, Tensor], observed: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Standardised latents ``(B, T, M, D)`` and where they are known ``(B, T, M)``; never where they are wanted."""
+        """Standardised latents ``(B, T, M, D)`` and where they are known ``(B, T, M)``."""
         there = {name: observed[name] & ~wanted[name] for name in self.names}
-        known = [self.standards[name](latents[name], there[name]) for name in self.names]
+        known = [self._standard(name)(latents[name], there[name]) for name in self.names]
         return torch.stack(known, dim=2), torch.stack([there[name] for name in self.names], dim=2)
+
+    def _given(self, name: str, noise: Mapping[str, Tensor], draws: int | None, known: Tensor) -> Tensor:
+        """The noise that the caller gave, ``(K, B, T, D)``."""
+        _check_names("noise", noise, self.names)
+        sizes = {"B": known.shape[0], "T": known.shape[1], "D": self.dim}
+        if draws is None:
+            check_shape(f"noise[{name!r}]", noise[name], "B T D", **sizes)
+            return noise[name].unsqueeze(0)
+        check_shape(f"noise[{name!r}]", noise[name], "K B T D", K=draws, **sizes)
+        return noise[name]
 
     def _check(
         self, latents: Mapping[str, Tensor], observed: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
     ) -> None:
         for what, given in (("latents", latents), ("observed", observed), ("wanted", wanted)):
-            if set(given) != set(self.names):
-                raise ValueError(f"{what}: expected the modalities {self.names}, got {tuple(given)}")
+            _check_names(what, given, self.names)
         first = latents[self.names[0]]
         check_shape(f"latents[{self.names[0]!r}]", first, "B T D", D=self.dim)
         sizes = {"B": first.shape[0], "T": first.shape[1]}
@@ -185,3 +281,14 @@ class DiffusionRecovery(nn.Module):
             check_shape(f"latents[{name!r}]", latents[name], "B T D", **sizes, D=self.dim)
             check_mask(f"observed[{name!r}]", observed[name], "B T", **sizes)
             check_mask(f"wanted[{name!r}]", wanted[name], "B T", **sizes)
+
+    def _standard(self, name: str) -> RunningStandardisation:
+        return cast(RunningStandardisation, self.standards[name])
+
+    def _part(self, name: str) -> ConditionalDiffusion:
+        return cast(ConditionalDiffusion, self.parts[name])
+
+
+def _check_names(what: str, given: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
+    if set(given) != set(names):
+        raise ValueError(f"{what}: expected the modalities {names}, got {tuple(given)}")

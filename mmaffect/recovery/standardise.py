@@ -12,9 +12,9 @@ class RunningStandardisation(nn.Module):
     .. math:: z = (x - \mu) / \sigma
 
     μ and the population variance σ² are those of every real step that :meth:`update` was given, combined batch by
-    batch without loss (Chan et al., 1983, eq. 2.1), until ``horizon`` steps have been seen; from then on the past counts
-    as that many steps, so that the moments follow latents that change. They are constants for the gradient. Before
-    the first step they are 0 and 1.
+    batch without loss (Chan et al., 1983, eq. 2.1), until ``horizon`` steps have been seen; from then on the past
+    counts as that many steps, so that the moments follow latents that change. They are constants for the gradient.
+    Before the first step they are 0 and 1.
 
     A feature that never varied has z = 0 up to rounding, and :meth:`undo` returns its constant.
 
