@@ -1,5 +1,6 @@
 """Hidden state to prediction."""
 
 from mmaffect.heads.prediction import PredictionHead
+from mmaffect.heads.residual import ResidualHead
 
-__all__ = ["PredictionHead"]
+__all__ = ["PredictionHead", "ResidualHead"]
