@@ -74,7 +74,7 @@ class RunningStandardisation(nn.Module):
         mean = keep(wide, mask).sum((0, 1)) / fresh.clamp(min=1)
         var = keep(wide - mean, mask).square().sum((0, 1)) / fresh.clamp(min=1)
         # In the first batch nothing is left of the moments that the layer began with.
-        total = (self.steps + fresh).clamp(min=1)
+        total = (self.steps + fresh).clamp(min=1).to(wide.dtype)
         share = fresh / total
         past = torch.where(fresh > 0, self.steps / total, torch.ones_like(share))
         self.var.copy_(past * self.var + share * var + past * share * (mean - self.mean).square())
