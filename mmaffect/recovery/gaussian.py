@@ -166,7 +166,8 @@ class GaussianImputation(nn.Module):
         varies = covariance.diagonal() > 0
         root = keep(torch.linalg.cholesky(self._as_if(covariance, varies)), varies)
         whole = noise.to(offset.dtype) @ root.mT
-        guess = mean + whole + self._regress(keep(offset - whole, there), there, covariance)
+        missed = torch.where(there, offset - whole, torch.zeros_like(offset))
+        guess = mean + whole + self._regress(missed, there, covariance)
         parts = split_slots(self.widths, guess)
         return fill_wanted(values, observed, wanted, parts)
 

@@ -75,7 +75,7 @@ def fit_gaussian(
     member = torch.nn.functional.one_hot(which, len(patterns)).to(x.dtype)
     total = member.T @ x
     order = which.argsort()
-    square = torch.stack([part.T @ part for part in x[order].split(count.tolist())])
+    square = torch.stack([part.T @ part for part in torch.split(x[order], count.tolist())])
 
     eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
     absent = ~patterns

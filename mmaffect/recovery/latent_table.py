@@ -126,7 +126,7 @@ def view_error(decoded: Mapping[str, Tensor], values: Mapping[str, Tensor], mask
         .sum(-1)
         for name, guess in decoded.items()
     ]
-    return torch.stack(errors).sum(0)
+    return torch.stack(errors).sum(0).to(next(iter(decoded.values())).dtype)
 
 
 def fit_latents(

@@ -65,7 +65,7 @@ def split_slots(widths: Mapping[str, int], joined: Tensor) -> dict[str, Tensor]:
     Shape:
         ``(..., D)`` → ``(..., D_m)`` each.
     """
-    return dict(zip(widths, joined.split(list(widths.values()), dim=-1), strict=True))
+    return dict(zip(widths, torch.split(joined, list(widths.values()), dim=-1), strict=True))
 
 
 def fill_wanted(

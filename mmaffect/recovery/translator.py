@@ -160,8 +160,8 @@ class CyclicTranslator(nn.Module):
             sizes = {"B": steps.shape[0], "T": steps.shape[1]}
             check_shape(f"values[{name!r}]", teacher, "B T D", **sizes, D=width)
             check_mask(f"forced[{name!r}]", told, "B T", **sizes)
-        decoder: _AttentiveDecoder = self.decoders[hop]  # type: ignore[assignment]
-        return decoder(memory, memory_mask, steps, self.enter[number], self.leave[number], teacher, told)
+        told_by = self.decoders[hop]
+        return told_by(memory, memory_mask, steps, self.enter[number], self.leave[number], teacher, told)
 
 
 class _AttentiveDecoder(nn.Module):
@@ -185,8 +185,8 @@ class _AttentiveDecoder(nn.Module):
         memory: Tensor,
         memory_mask: Tensor,
         steps: Tensor,
-        enter: nn.Module,
-        leave: nn.Module,
+        enter: nn.Linear,
+        leave: nn.Linear,
         teacher: Tensor | None,
         forced: Tensor | None,
     ) -> Tensor:
@@ -206,4 +206,4 @@ class _AttentiveDecoder(nn.Module):
             if teacher is not None and forced is not None:
                 value = torch.where(forced[:, t, None], teacher[:, t], value)
             read = torch.where(here, enter(keep(value, steps[:, t])), read)
-        return torch.stack(told, dim=1) if told else memory.new_zeros(len(memory), 0, 0)
+        return torch.stack(told, dim=1) if told else memory.new_zeros(len(memory), 0, leave.out_features)

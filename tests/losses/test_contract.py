@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmaffect.losses import focal_cross_entropy, masked_reconstruction, task_loss
+from mmaffect.losses import class_mean_hinge, focal_cross_entropy, masked_reconstruction, task_loss
 from mmaffect.testing import Case, check_all
 
 MASK = torch.tensor([[True] * 4, [True, True, False, False], [True, False, True, False]])
@@ -59,5 +59,16 @@ def test_masked_reconstruction(kind):
             },
             masks={"reconstructed": "masks", "truth": "masks"},
             exempt={"batch_mates": "a mean over the batch"},
+        )
+    )
+
+
+def test_class_mean_hinge():
+    check_all(
+        Case(
+            build=lambda: class_mean_hinge,
+            inputs={"latents": tensor(6, 3), "labels": torch.tensor([0, 1, 1, 0, 2, -100]), "classes": 3},
+            labels={"labels": None},
+            exempt={"batch_mates": "samples are each other's witnesses"},
         )
     )
