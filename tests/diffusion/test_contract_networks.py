@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from mmaffect.diffusion import EMA, VESDE, VPSDE, CosineVP, Denoiser, UNet1d, classifier_free_guidance
+from mmaffect.diffusion import (
+    EMA,
+    VESDE,
+    VPSDE,
+    CosineVP,
+    CrossModalUNet1d,
+    Denoiser,
+    UNet1d,
+    classifier_free_guidance,
+)
 from mmaffect.diffusion.unet_blocks import ContextAttention
 from mmaffect.ops import keep
 from mmaffect.testing import Case, check_all
@@ -66,6 +75,43 @@ def test_unet1d(options, inputs, masks, slow):
             build=lambda: network(**options),
             inputs={"x": draw(3, 5, 3), "t": TIME, "mask": MASK, **inputs},
             masks={"x": "mask", **masks},
+            aligned={"output": "mask"},
+            exempt=dict.fromkeys(slow, "left to another of these cases"),
+        )
+    )
+
+
+class Prepared(torch.nn.Module):
+    """A network that is given its condition prepared."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def extra_repr(self):
+        return "prepared"
+
+    def forward(self, x, t, mask, context, context_mask):
+        return self.network(x, t, prepared=self.network.prepare(context, context_mask), mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("options", "around", "slow"),
+    [({}, lambda network: network, ["compile", "export"]), ({"causal": True, "context": 6}, Prepared, ["gradients"])],
+)
+def test_cross_modal_unet1d(options, around, slow):
+    options = {"widths": (4, 4), "layers": 1, "heads": 2, "groups": (2, 4), "time_features": 4, **options}
+    check_all(
+        Case(
+            build=lambda: around(CrossModalUNet1d(4, **options)),
+            inputs={
+                "x": draw(3, 5, 4),
+                "t": TIME,
+                "mask": MASK,
+                "context": draw(3, 4, options.get("context", 4), seed=2),
+                "context_mask": SOURCES,
+            },
+            masks={"x": "mask", "context": "context_mask"},
             aligned={"output": "mask"},
             exempt=dict.fromkeys(slow, "left to another of these cases"),
         )
