@@ -81,13 +81,15 @@ class Level(NamedTuple):
     """What the blocks of one resolution are given besides the steps.
 
     ``told (B, T, E)`` or ``(B, 1, E)``: time and condition, after their SiLU; ``real (B, T, 1)``: 1 at real steps and
-    0 at masked ones, None = all are real; ``context (B, S, C)`` and ``attended (B, 1, S)``, both None without context.
+    0 at masked ones, None = all are real; ``attended (B, 1, S)``: which steps of the context are there, None without.
     """
 
     told: Tensor
     real: Tensor | None
-    context: Tensor | None
     attended: Tensor | None
+
+
+KeyAndValue = tuple[Tensor, Tensor]
 
 
 class StepConv(nn.Module):
@@ -177,7 +179,7 @@ class ContextAttention(nn.Module):
         heads: attention heads.
 
     Shape:
-        ``x (B, T, D)``, ``context (B, S, C)``, ``attended (B, 1, S)`` → ``(B, T, D)``.
+        ``x (B, T, D)``, ``prepared`` of ``(B, H, S, D/H)``, ``attended (B, 1, S)`` → ``(B, T, D)``.
 
     Raises:
         ValueError: on a width that is no multiple of the heads.
@@ -206,10 +208,19 @@ class ContextAttention(nn.Module):
         """Arguments shown by ``print``."""
         return f"heads={self.heads}"
 
-    def forward(self, x: Tensor, context: Tensor, attended: Tensor) -> Tensor:
-        """Gather from the attended steps; ``context`` is finite everywhere."""
-        query = split_heads(self.query(self.norm(x)), self.heads)
-        key, value = (split_heads(part, self.heads) for part in self.key_value(context).chunk(2, dim=-1))
+    def prepare(self, context: Tensor) -> KeyAndValue:
+        """Keys and values of a context that is finite everywhere.
+
+        Shape:
+            ``(B, S, C)`` → both ``(B, H, S, D/H)``.
+        """
+        key, value = self.key_value(context).chunk(2, dim=-1)
+        # Head by head in memory: the products of every later call would otherwise copy them to that order.
+        return split_heads(key, self.heads).contiguous(), split_heads(value, self.heads).contiguous()
+
+    def forward(self, x: Tensor, prepared: KeyAndValue, attended: Tensor) -> Tensor:
+        """Gather from the attended steps of a context that :meth:`prepare` has read."""
+        query, (key, value) = split_heads(self.query(self.norm(x)), self.heads), prepared
         return x + self.out(merge_heads(attend(query, key, value, attended)))
 
 
@@ -243,11 +254,11 @@ class UNetBlock(nn.Module):
         self.shortcut = nn.Identity() if dim == out else nn.Linear(dim, out)
         self.gather = ContextAttention(out, context, heads) if context is not None else None
 
-    def forward(self, x: Tensor, level: Level) -> Tensor:
-        """One block; ``x`` is finite everywhere."""
+    def forward(self, x: Tensor, level: Level, prepared: KeyAndValue | None = None) -> Tensor:
+        """One block; ``x`` is finite everywhere, ``prepared`` is the context as ``gather`` reads it."""
         hidden = self.first(blank(F.silu(self.first_norm(x)), level.real)) + self.tell(level.told)
         hidden = self.second(blank(F.silu(self.second_norm(hidden)), level.real))
         x = self.shortcut(x) + hidden
-        if self.gather is None or level.context is None or level.attended is None:
+        if self.gather is None or prepared is None or level.attended is None:
             return x
-        return self.gather(x, level.context, level.attended)
+        return self.gather(x, prepared, level.attended)

@@ -95,6 +95,25 @@ class Prepared(torch.nn.Module):
         return self.network(x, t, prepared=self.network.prepare(context, context_mask), mask=mask)
 
 
+@pytest.mark.parametrize(("attention", "slow"), [("none", SLOW), ("bottom", ["gradients"])])
+def test_unet1d_beside_its_context(attention, slow):
+    check_all(
+        Case(
+            build=lambda: Prepared(network(context=6, attention=attention, aligned=True)),
+            inputs={
+                "x": draw(3, 5, 3),
+                "t": TIME,
+                "mask": MASK,
+                "context": draw(3, 4, 6, seed=2),
+                "context_mask": SOURCES,
+            },
+            masks={"x": "mask", "context": "context_mask"},
+            aligned={"output": "mask"},
+            exempt=dict.fromkeys(slow, "left to another of these cases"),
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "around", "slow"),
     [({}, lambda network: network, ["compile", "export"]), ({"causal": True, "context": 6}, Prepared, ["gradients"])],
@@ -118,10 +137,21 @@ def test_cross_modal_unet1d(options, around, slow):
     )
 
 
+class Attention(torch.nn.Module):
+    """Attention to a context that is prepared for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.gather = ContextAttention(4, 6, 2)
+
+    def forward(self, x, context, attended):
+        return self.gather(x, self.gather.prepare(context), attended)
+
+
 def test_attention_to_the_context():
     check_all(
         Case(
-            build=lambda: ContextAttention(4, 6, 2),
+            build=Attention,
             inputs={"x": draw(3, 5, 4), "context": draw(3, 4, 6, seed=2), "attended": SOURCES.unsqueeze(1)},
         ),
         only=SLOW,

@@ -29,10 +29,14 @@ def stirred(network, seed=0):
     multipliers=st.lists(st.integers(1, 3), min_size=1, max_size=4),
     extra=st.integers(1, 9),
     by_step=st.booleans(),
+    attention=st.sampled_from(["all", "bottom", "none"]),
 )
-@settings(deadline=None, max_examples=30)
-def test_neither_padding_nor_company_nor_garbage_changes_a_real_step(data, steps, multipliers, extra, by_step):
-    network = stirred(UNet1d(2, width=4, multipliers=multipliers, condition=3, context=2, heads=2))
+@settings(deadline=None, max_examples=40)
+def test_neither_padding_nor_company_nor_garbage_changes_a_real_step(
+    data, steps, multipliers, extra, by_step, attention
+):
+    way = {"attention": attention, "aligned": attention != "all" or by_step, "heads": 2}
+    network = stirred(UNet1d(2, width=4, multipliers=multipliers, condition=3, context=2, **way))
     mask = torch.tensor(data.draw(st.lists(st.booleans(), min_size=steps, max_size=steps)))[None]
     x, t, condition, context = (
         draw(1, steps, 2),
@@ -65,6 +69,9 @@ def test_neither_padding_nor_company_nor_garbage_changes_a_real_step(data, steps
     torch.testing.assert_close(together[:1, :steps], alone, rtol=1e-9, atol=1e-9)
     assert not together[0, steps:].any()
     assert together[1].isfinite().all()
+    prepared = network.prepare(sources, there)
+    again = network(longer, torch.cat([t, 1 - t]), told, prepared=prepared, mask=long_mask)
+    torch.testing.assert_close(again, together)
 
 
 @given(steps=st.integers(1, 20), multipliers=st.sampled_from([(1,), (1, 2), (2, 1, 3), (1, 1, 1, 1)]))
@@ -122,6 +129,47 @@ def test_the_network_by_hand():
     torch.testing.assert_close(network(x, t, condition), conv(network.leave, norm(network.leave_norm, h)).mT)
 
 
+@pytest.mark.parametrize("sources", [3, 7, 9])
+def test_an_aligned_context_is_added_where_the_steps_enter(sources):
+    """From the parameters: its step k, and whether it is there, beside step k of x; nothing behind its end."""
+    network = stirred(UNet1d(2, width=4, multipliers=(1, 2), context=3, aligned=True, attention="none"))
+    x, t, context = draw(2, 7, 2), torch.tensor([0.1, 0.8]).double(), draw(2, sources, 3, seed=1)
+    there = torch.arange(sources) != 1
+    slots = torch.zeros(2, 20, 6, dtype=torch.float64)
+    slots[:, :7, :2], slots[:, :sources, 2:5] = x, context * there[:, None]
+    slots[:, :sources, 5] = there.double()
+    kernel = torch.cat([network.enter.weight, network.enter_context.weight], 2)
+    entered = F.conv1d(slots.mT, kernel.mT, network.enter.bias, padding=1).mT[:, :7]
+    # The same network without a context, entered so.
+    plain = UNet1d(2, width=4, multipliers=(1, 2)).double()
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if "context" not in k})
+    plain.enter.register_forward_hook(lambda *_: entered)
+    mask = there.expand(2, -1)
+    out = network(x, t, context=context, context_mask=mask)
+    torch.testing.assert_close(out, plain(x, t))
+    longer = torch.cat([context, torch.full((2, 2, 3), torch.nan, dtype=torch.float64)], 1)
+    hidden = torch.cat([mask, torch.zeros(2, 2).bool()], 1)
+    torch.testing.assert_close(network(x, t, context=longer, context_mask=hidden), out)
+
+
+@pytest.mark.parametrize(("options", "met"), [({}, [1, 1, 1, 1, 1]), ({"attention": "bottom"}, [0, 0, 1, 0, 0])])
+def test_which_blocks_attend(options, met):
+    network = UNet1d(2, width=4, multipliers=(1, 2), context=3, **options)
+    blocks = [*network.down, network.bottom, *network.up]
+    assert [int(block.gather is not None) for block in blocks] == met
+    assert [int(pair is not None) for pair in network.prepare(torch.zeros(1, 2, 3)).attended] == met
+
+
+def test_names_of_the_parameters_are_kept():
+    network = UNet1d(2, width=4, multipliers=(1,), condition=3, context=3)
+    names = {name.rsplit(".", 1)[0] for name in network.state_dict()}
+    parts = ["first_norm", "first", "tell", "second_norm", "second"]
+    gather = [f"gather.{part}" for part in ("norm", "query", "key_value", "out")]
+    blocks = {f"{block}.{part}" for block in ("down.0", "bottom", "up.0") for part in parts + gather}
+    ends = {"embed_time.first", "embed_time.second", "embed_condition", "context_norm", "enter"}
+    assert names == blocks | ends | {"up.0.shortcut", "leave_norm", "leave"}
+
+
 def test_time_and_condition_matter():
     network = stirred(UNet1d(2, width=4, multipliers=(1, 2), condition=3))
     x, t, condition = draw(1, 6, 2), torch.tensor([0.5]).double(), draw(1, 3)
@@ -170,6 +218,10 @@ def test_it_exports_for_any_batch():
         ({"multipliers": (1, 0)}, r"multipliers: expected whole numbers > 0, at least one, got \(1, 0\)"),
         ({"context": 4, "heads": 3}, "width: expected a multiple of heads = 3 at every resolution, got 4"),
         ({"time": "learned"}, "time: 'learned' is unknown"),
+        ({"attention": "some"}, "attention: 'some' is unknown"),
+        ({"aligned": True}, "context, attention, aligned: .* got None, 'all' and True"),
+        ({"attention": "bottom"}, "context, attention, aligned: .* got None, 'bottom' and False"),
+        ({"context": 4, "attention": "none"}, "context, attention, aligned: .* got 4, 'none' and False"),
     ],
 )
 def test_refusals_when_built(options, message):
@@ -210,3 +262,14 @@ def test_what_was_not_announced_is_refused():
         UNet1d(2, width=4)(torch.zeros(2, 5, 2), torch.zeros(2), torch.zeros(2, 3))
     with pytest.raises(ValueError, match="context_mask: expected None without a context, got a mask"):
         UNet1d(2, width=4)(torch.zeros(2, 5, 2), torch.zeros(2), context_mask=torch.ones(2, 3).bool())
+    with pytest.raises(ValueError, match=r"context: expected None \(context = None\), there is nothing to prepare"):
+        UNet1d(2, width=4).prepare(torch.zeros(2, 5, 2))
+    network = UNet1d(2, width=4, context=4)
+    prepared, x, t = network.prepare(torch.zeros(2, 3, 4)), torch.zeros(2, 5, 2), torch.zeros(2)
+    for named in ({"context": torch.zeros(2, 3, 4)}, {"context_mask": torch.ones(2, 3).bool()}):
+        with pytest.raises(ValueError, match="prepared: expected a network with context, and neither"):
+            network(x, t, prepared=prepared, **named)
+    with pytest.raises(ValueError, match="prepared: expected a network with context"):
+        UNet1d(2, width=4)(x, t, prepared=prepared)
+    with pytest.raises(ValueError, match=r"prepared.mask: expected shape \(B, S\) with B = 1, got \(2, 3\)"):
+        network(x[:1], t[:1], prepared=prepared)
