@@ -44,6 +44,8 @@ class ConditionalDiffusion(nn.Module):
         check_choice("condition_noise", condition_noise, CONDITION_NOISE)
         self.denoiser, self.condition_noise = denoiser, condition_noise
         self.fuse = ObservedContext(count, dim) if conditional else None
+        end = torch.tensor(denoiser.process.t_max, dtype=torch.float64, device="cpu")
+        self._end = end.item(), denoiser.process.alpha(end).item(), denoiser.process.std(end).item()
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
@@ -86,35 +88,42 @@ class ConditionalDiffusion(nn.Module):
 
     def sample(
         self,
-        start: Tensor,
+        noise: Tensor,
         wanted: Tensor,
         latents: Tensor,
         observed: Tensor,
         *,
         sampler: Callable[..., Tensor],
-        steps: int,
+        evaluations: int,
         condition_noise: Callable[[int], Tensor],
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Follow the diffusion back from ``start``: every draw of every sample that wants something in one batch.
+        r"""Follow the diffusion back from noise: every draw of every sample that wants something in one batch.
+
+        Sampling starts where the first estimate of the data, noised to the end of the process, lies:
+
+        .. math:: x = \mathrm{std}\, \varepsilon + \alpha\, \hat x_0(\mathrm{std}\, \varepsilon, t_{\max})
+
+        What is observed has moved the mean of what is wanted, and a solver of the probability flow would carry an error
+        of its start to the end. The estimate at so much noise is nearly that mean; it costs one of the evaluations.
 
         Args:
-            start: noise at the process's ``t_max``, K draws.
+            noise: standard normal, K draws.
             wanted: True = to be recovered.
             latents: of all modalities.
             observed: True = known.
             sampler: one of ``mmaffect.diffusion``.
-            steps: its noise levels.
+            evaluations: noise levels and the first estimate.
             condition_noise: called with the number of the evaluation, from 0; the noise that the condition is given
                 there. Not called where the condition is clean.
             generator: where the sampler's randomness comes from.
 
         Shape:
-            ``start (K, B, T, D)``, ``condition_noise(n) (K, B, T, M, D)`` → ``(K, B, T, D)``, zero where not wanted.
+            ``noise (K, B, T, D)``, ``condition_noise(n) (K, B, T, M, D)`` → ``(K, B, T, D)``, zero where not wanted.
         """
-        draws, rows = len(start), _rows(wanted)
+        draws, rows = len(noise), _rows(wanted)
         if rows is not None and not len(rows):
-            return torch.zeros_like(start)
+            return torch.zeros_like(noise)
 
         def pick(x: Tensor, axis: int = 0) -> Tensor:
             return x if rows is None else x.index_select(axis, rows)
@@ -134,9 +143,12 @@ class ConditionalDiffusion(nn.Module):
             evaluation += 1
             return denoiser.x0(x, t, mask=mask, **self._told(latents, observed, t, added))
 
-        x = keep(pick(start, 1).flatten(0, 1), mask)
-        x = sampler(denoise, denoiser.process, x, steps, generator=generator).reshape(draws, -1, *start.shape[2:])
-        return x if rows is None else torch.zeros_like(start).index_copy(1, rows, x)
+        t_max, alpha, std = self._end
+        x = keep(std * pick(noise, 1).flatten(0, 1), mask)
+        x = x + alpha * denoise(x, torch.full(x.shape[:1], t_max, dtype=at_least_float32(x).dtype, device=x.device))
+        x = sampler(denoise, denoiser.process, x, evaluations - 1, generator=generator)
+        x = x.reshape(draws, -1, *noise.shape[2:])
+        return x if rows is None else torch.zeros_like(noise).index_copy(1, rows, x)
 
     def _renoised(self) -> bool:
         return self.fuse is not None and self.condition_noise != "clean"

@@ -1,6 +1,5 @@
 """Recovery by conditional diffusion: what is absent is drawn, given all that is there."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -36,8 +35,10 @@ class DiffusionRecovery(nn.Module):
     :meth:`loss`, at wanted ones: NaN elsewhere changes neither an output nor a gradient. A step that is both is wanted.
 
     Latents come and go in the caller's units; inside they are standardised by :class:`RunningStandardisation`, which
-    :meth:`loss` feeds in training mode with what is observed or wanted. So the noise levels fit any latents, and
-    sampling starts at :math:`N(0, \alpha^2 + \mathrm{std}^2)`, the moments that the data have there.
+    :meth:`loss` feeds in training mode with what is observed or wanted, so that the noise levels fit any latents.
+    Sampling starts around the first estimate, since a solver of the probability flow keeps an error of its start: with
+    the exact denoiser of a Gaussian world, the start at the moments of the data leaves a 2-Wasserstein distance of
+    0.1 to 0.16 from the conditional law, over its standard deviation, after any number of steps.
 
     Modalities are drawn independently of each other given what is observed, as in the paper: of two that are wanted
     together, each follows its own law, but what they share beyond the condition is not drawn in common.
@@ -119,8 +120,6 @@ class DiffusionRecovery(nn.Module):
             self.parts[name] = ConditionalDiffusion(
                 denoiser, len(self.names), dim, condition_noise=condition_noise, conditional=conditional
             )
-        end = torch.tensor(self.process.t_max, dtype=torch.float64, device="cpu")
-        self._spread = math.hypot(self.process.alpha(end).item(), self.process.std(end).item())
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
@@ -196,9 +195,9 @@ class DiffusionRecovery(nn.Module):
             wanted: True = to be recovered.
             draws: how many, independent given what is observed; None = one, without an axis for it.
             sampler: one of ``mmaffect.diffusion``; options of its own through ``functools.partial``.
-            evaluations: noise levels, one evaluation of the networks each; ``heun`` and ``predictor_corrector`` take
-                about twice as many.
-            noise: where each modality's sampling starts, standard normal, in place of ``keys`` or ``generator``.
+            evaluations: of each network: one to find where to start, and one at each noise level; ``heun`` and
+                ``predictor_corrector`` take twice as many levels' worth.
+            noise: which each modality's sampling starts from, standard normal, in place of ``keys`` or ``generator``.
             keys: a number for each sample, such as ``batch.index``: its noise is then a function of key and ``seed``
                 (:func:`mmaffect.ops.keyed_normal`), and a deterministic sampler recovers it alike in any batch.
             seed: beside the keys.
@@ -212,14 +211,16 @@ class DiffusionRecovery(nn.Module):
             Observed steps as they are, wanted ones recovered, all others zero.
 
         Raises:
-            ValueError: on other names or shapes, masks that are not bool, keys that are not int64, or draws or
-                evaluations below 1.
+            ValueError: on other names or shapes, masks that are not bool, keys that are not int64, draws
+                below 1 or evaluations below 2.
         """
         self._check(latents, observed, wanted)
         count = 1 if draws is None else draws
         check_positive(draws=count)
         known, there = self._known(latents, observed, wanted)
         batch, steps = known.shape[:2]
+        if evaluations < 2:
+            raise ValueError(f"evaluations: expected at least 2, got {evaluations}")
         if keys is not None:
             check_shape("keys", keys, "B", B=batch)
             check_int64(keys=keys)
@@ -235,14 +236,14 @@ class DiffusionRecovery(nn.Module):
             def condition_noise(evaluation: int, place: int = place) -> Tensor:
                 return normal(place + len(self.names) * (evaluation + 1), len(self.names), self.dim)
 
-            start = normal(place, self.dim) if noise is None else self._given(name, noise, draws, known)
+            drawn = normal(place, self.dim) if noise is None else self._given(name, noise, draws, known)
             sample = self._part(name).sample(
-                (self._spread * start).to(known.dtype),
+                drawn.to(known.dtype),
                 wanted[name],
                 known,
                 there,
                 sampler=sampler,
-                steps=evaluations,
+                evaluations=evaluations,
                 condition_noise=condition_noise,
                 generator=generator,
             )
