@@ -2,8 +2,8 @@
 
     python benchmarks/attention.py [--threads 2] [--compile] [--out benchmarks/results/attention.json]
 
-Causal scores as in CARN's attention, -inf above the diagonal, handed to all alike ("masked": our function is given the
-mask, and the package's user fills the scores). Before anything is timed, outputs and gradients are compared in
+Causal scores as in CARN's attention, -inf above the diagonal, handed to all alike ("causal": as CARN's attention calls
+our function, which is told of the diagonal; "masked": it is given the mask, and the package's user fills the scores). Before anything is timed, outputs and gradients are compared in
 float64. Peak memory is what a process of its own needs at most beyond its inputs, in units of the scores.
 """
 
@@ -30,6 +30,7 @@ def candidates(steps: int, *, compiled: bool, everything: bool) -> dict[str, Fun
     chosen: dict[str, Function] = {
         "softmax": lambda s: torch.softmax(s, -1),
         "mmaffect 1.5": entmax,
+        "mmaffect 1.5, causal": lambda s: entmax(s, causal=True),
         "package 1.5": lambda s: package.entmax15(s, dim=-1),
         "mmaffect 1.5, masked": lambda s: entmax(s, mask),
         "package 1.5, masked": lambda s: package.entmax15(s.masked_fill(~mask, -torch.inf), dim=-1),
@@ -95,7 +96,7 @@ def peak(name: str, steps: int, threads: int, answer: "multiprocessing.Queue[flo
 def memory(steps: int, threads: int) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     found = {}
-    for name in ("softmax", "mmaffect 1.5", "mmaffect 1.5, masked", "package 1.5"):
+    for name in ("softmax", "mmaffect 1.5", "mmaffect 1.5, causal", "mmaffect 1.5, masked", "package 1.5"):
         answer = context.Queue()
         child = context.Process(target=peak, args=(name, steps, threads, answer))
         child.start()
@@ -130,6 +131,7 @@ def main() -> None:
         rows += report(measured, relative_to="softmax", shape=shape)
         for ours, theirs in (
             ("mmaffect 1.5", "package 1.5"),
+            ("mmaffect 1.5, causal", "package 1.5"),
             ("mmaffect 1.5, masked", "package 1.5, masked"),
             ("mmaffect 2", "package 2 (sparsemax)"),
             ("mmaffect 1.3", "package 1.3 (bisection)"),

@@ -116,7 +116,7 @@ class CausalEntmaxAttention(nn.Module):
             ``scores (B, H, T, T)``, ``mask (B, T)``, ``queries (B, T)`` → ``(B, H, T, T)``.
         """
         allowed = attention_mask(mask, queries, causal=self.causal, include_self=include_self)
-        return attention_weights(scores, allowed, self.alpha)
+        return attention_weights(scores, allowed, self.alpha, causal=self.causal)
 
     def mix(self, weights: Tensor, x: Tensor) -> Tensor:
         """Cues ``z = A V`` (eq. 6).

@@ -42,13 +42,14 @@ def attention_mask(
     return allowed
 
 
-def attention_weights(scores: Tensor, mask: Tensor, alpha: float | Tensor) -> Tensor:
+def attention_weights(scores: Tensor, mask: Tensor, alpha: float | Tensor, *, causal: bool = False) -> Tensor:
     """Normalise scores over the sources: softmax for ``alpha=1``, exactly sparse above.
 
     Args:
         scores: finite where ``mask`` is True.
         mask: bool; a query with no source gets zeros, with zero gradient.
         alpha: 1, a number above, or a tensor ``(H, 1, 1)`` in (1, 2]: see :func:`mmaffect.ops.entmax`.
+        causal: that the mask allows no source after its query is known beforehand, and saves time.
 
     Shape:
         ``scores (B, H, T, S)``, ``mask (B, T, S)`` → ``(B, H, T, S)``.
@@ -61,4 +62,4 @@ def attention_weights(scores: Tensor, mask: Tensor, alpha: float | Tensor) -> Te
     mask = mask.unsqueeze(1)
     if not isinstance(alpha, Tensor) and alpha == 1:
         return masked_softmax(scores, mask)
-    return entmax(scores, mask, alpha=alpha)
+    return entmax(scores, mask, alpha=alpha, causal=causal)

@@ -18,11 +18,13 @@ from mmaffect.ops.transforms import is_transformed
 
 # How many elements a CPU works on at a time: 4 MiB of float32 stay in its cache through thirty passes.
 _BLOCK = 1 << 20
+# Into how many bands of rows a causal square is cut, each as wide as its last row: they hold little over half of it.
+_BANDS = 16
 # Below any weight or gap that counts: roots of exact zeros can cost a CPU twenty times those of numbers.
 _TINY = 1e-36
 
 
-def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor = 1.5) -> Tensor:
+def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor = 1.5, causal: bool = False) -> Tensor:
     r"""α-entmax over the last dimension (Peters, Niculae & Martins, 2019, eq. 6 and 10).
 
     .. math:: p_j = [(\alpha - 1)\, s_j - \tau]_+^{1/(\alpha - 1)}, \qquad \sum_j p_j = 1
@@ -45,6 +47,8 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor 
         scores: finite where ``mask`` is True; anything, NaN included, elsewhere. Without a mask, −∞ masks.
         mask: bool, broadcastable to ``scores``; True = may receive weight. All by default.
         alpha: a number above 1, or a tensor in (1, 2] that broadcasts to ``(..., 1)`` and may be learned.
+        causal: row i of ``(..., S, T)`` gives no weight to entries beyond i, beside what ``mask`` says. A CPU then
+            leaves most of them out instead of masking them.
 
     Shape:
         ``(..., T)`` → ``(..., T)``.
@@ -54,7 +58,7 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor 
         A row whose allowed scores hold NaN is NaN.
 
     Raises:
-        ValueError: if α is a number that is not above 1, or infinite.
+        ValueError: if α is a number that is not above 1, or infinite, or if causal scores have no rows.
 
     Example:
         >>> entmax(torch.tensor([1.0, 1.0, -5.0]))
@@ -66,12 +70,17 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor 
     """
     if not isinstance(alpha, Tensor) and not 1 < alpha < math.inf:
         raise ValueError(f"alpha: expected a number above 1, got {alpha}")
+    if causal:
+        if scores.dim() < 2:
+            raise ValueError(f"scores: expected shape (..., S, T) where causal, got {tuple(scores.shape)}")
+        past = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        mask = past if mask is None else mask & past
     if scores.shape[-1] == 0:
         return scores.clone()
     exact = at_least_float32(scores)
     q = 1 / (alpha.to(exact.dtype) - 1) if isinstance(alpha, Tensor) else 1.0 / (alpha - 1)
     differentiated = torch.is_grad_enabled() and exact.requires_grad
-    weights: Tensor = _Entmax.apply(exact, mask, q, differentiated)[0]  # type: ignore[no-untyped-call]
+    weights: Tensor = _Entmax.apply(exact, mask, q, causal, differentiated)[0]  # type: ignore[no-untyped-call]
     return weights.to(scores.dtype)
 
 
@@ -82,11 +91,12 @@ class _Entmax(Function):
 
     @staticmethod
     def forward(
-        scores: Tensor, mask: Tensor | None, q: float | Tensor, differentiated: bool
+        scores: Tensor, mask: Tensor | None, q: float | Tensor, causal: bool, differentiated: bool
     ) -> tuple[Tensor, Tensor | None]:
         if mask is not None:
-            floor = torch.full((), -torch.inf, dtype=scores.dtype, device=scores.device)
-            scores = torch.where(mask, scores, floor)
+            if causal and not isinstance(q, Tensor) and _in_blocks(scores, mask):
+                return _causal_weights(scores, mask, q, differentiated)
+            scores = _where(mask, scores)
         if isinstance(q, Tensor):
             # What is written to must be batched where α is.
             weights = _own(scores, mask) + 0 * q if is_transformed(q) else _own(scores, mask)
@@ -111,7 +121,7 @@ class _Entmax(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> None:
         weights, roots = output
-        q = inputs[2]
+        q, ctx.causal = inputs[2:4]
         ctx.q = None if isinstance(q, Tensor) else q
         if roots is not None:
             ctx.mark_non_differentiable(roots)
@@ -121,21 +131,44 @@ class _Entmax(Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
         if gradient is None:
-            return None, None, None, None
+            return None, None, None, None, None
         weights, roots, *learned = ctx.saved_tensors
         if learned:
             towards_scores, mean = _pull_back(weights, gradient, learned[0])
             # At fixed scores dp/dq = h − r Σh / Σr, with h = p (log p / q − 1).
             change = weights * (weights.clamp(min=_TINY).log() / learned[0] - 1)
-            return towards_scores, None, (change * (gradient - mean)).sum_to_size(learned[0].shape), None
+            return towards_scores, None, (change * (gradient - mean)).sum_to_size(learned[0].shape), None, None
         if torch.is_grad_enabled() or is_transformed(weights, gradient):
-            return _pull_back(weights, gradient, ctx.q)[0], None, None, None
-        towards_scores = torch.empty_like(weights)
-        for out, p, g in _row_blocks(towards_scores, weights if roots is None else roots, gradient):
+            return _pull_back(weights, gradient, ctx.q)[0], None, None, None, None
+        kept = weights if roots is None else roots
+        banded = ctx.causal and _in_blocks(weights, gradient)
+        towards_scores = torch.zeros_like(weights) if banded else torch.empty_like(weights)
+        for out, p, g in (_bands if banded else _row_blocks)(towards_scores, kept, gradient):
             r = _power(p, 1 - 1 / ctx.q) if roots is None else p
             total = torch.mul(r, g, out=out).sum(-1, keepdim=True)
-            torch.sub(g, total / r.sum(-1, keepdim=True).clamp(min=0.5), out=out).mul_(r)
-        return towards_scores, None, None, None
+            out.addcmul_(r, total / r.sum(-1, keepdim=True).clamp(min=0.5), value=-1)
+        return towards_scores, None, None, None, None
+
+
+def _causal_weights(scores: Tensor, mask: Tensor, q: float, differentiated: bool) -> tuple[Tensor, Tensor | None]:
+    """Weights, and their roots as above, band by band; what lies beyond a band stays zero."""
+    weights = torch.zeros_like(scores, memory_format=torch.contiguous_format)
+    roots = torch.zeros_like(weights) if q == 2 and differentiated else weights
+    for rows, allowed, out, root in _bands(scores, mask.expand_as(scores), weights, roots):
+        own = _where(allowed, rows)
+        if q == 2:
+            own.sub_(_top(own))
+            root.copy_(_newton_roots_(own))
+            torch.mul(own, own, out=out)
+        else:
+            _newton_(own, q) if q >= 1 else _bisect_(own, q)
+            out.copy_(own)
+    return weights, None if roots is weights else roots
+
+
+def _where(mask: Tensor, scores: Tensor) -> Tensor:
+    """The scores that are allowed, and −∞: a tensor of our own."""
+    return torch.where(mask, scores, torch.full((), -torch.inf, dtype=scores.dtype, device=scores.device))
 
 
 def _top(scores: Tensor) -> Tensor:
@@ -223,16 +256,35 @@ def _power(x: Tensor, exponent: float | Tensor) -> Tensor:
     return x.clamp(min=_TINY).pow(exponent) * x.sign()
 
 
-def _row_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows of all tensors, a few at a time where that keeps them in a CPU's cache, else all at once."""
-    first = tensors[0]
-    if (
+def _in_blocks(first: Tensor, *others: Tensor) -> bool:
+    """Whether a CPU is better off with a part at a time."""
+    return not (
         torch.compiler.is_compiling()
         or first.device.type != "cpu"
         or first.numel() < 2 * _BLOCK
-        or is_transformed(*tensors)
-    ):
+        or is_transformed(first, *others)
+    )
+
+
+def _row_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same rows of all tensors, a few at a time where that keeps them in a CPU's cache, else all at once."""
+    if not _in_blocks(*tensors):
         yield tensors
         return
-    rows = max(1, _BLOCK // first.shape[-1])
+    rows = max(1, _BLOCK // tensors[0].shape[-1])
     yield from zip(*(torch.split(t.reshape(-1, t.shape[-1]), rows) for t in tensors), strict=True)
+
+
+def _bands(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same band of rows of all tensors as far as its last row reaches, of a few samples at a time."""
+    first = tensors[0]
+    height = first.shape[-2]
+    rows = -(-height // _BANDS)
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        bands = [t[..., start:stop, :stop] for t in tensors]
+        if first.dim() == 2:
+            yield tuple(bands)
+            continue
+        count = max(1, _BLOCK * len(first) // bands[0].numel())
+        yield from zip(*(torch.split(band, count) for band in bands), strict=True)

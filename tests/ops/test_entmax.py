@@ -1,5 +1,7 @@
 """α-entmax against the entmax package, SciPy's root finder, its closed forms and its defining equation."""
 
+import math
+
 import entmax as package
 import numpy as np
 import pytest
@@ -161,6 +163,34 @@ def test_large_tensors_are_worked_on_in_blocks_with_the_same_result(alpha):
         (gradient,) = torch.autograd.grad(whole, scores, weight)
         (expected,) = torch.autograd.grad(parts, scores, weight[:5])
         torch.testing.assert_close(gradient[:5], expected[:5])
+
+
+@pytest.mark.parametrize("shape", [(70, 2, 130, 130), (30, 300, 250), (30, 250, 300), (1500, 1500)])
+@pytest.mark.parametrize("alpha", [1.5, 2.0])
+def test_causal_is_a_mask_that_is_cheaper(shape, alpha):
+    assert math.prod(shape) > 2 * 2**20  # enough for bands
+    scores = normal(*shape, dtype=torch.float32)
+    scores[..., -1, -1] = scores[..., 0, -1] = torch.nan  # masked below, and after its row
+    mask = torch.rand(shape[-2:], generator=torch.Generator().manual_seed(1)) > 0.3
+    mask[-1, -1] = False
+    mask[5] = False
+    scores.requires_grad_()
+    weight = normal(*shape, seed=2, dtype=torch.float32)
+    weights = entmax(scores, mask, alpha=alpha, causal=True)
+    masked = entmax(scores, mask.tril(), alpha=alpha)
+    torch.testing.assert_close(weights, masked)
+    assert torch.equal(weights, entmax(scores.detach(), mask, alpha=alpha, causal=True))
+    (gradient,) = torch.autograd.grad(weights, scores, weight)
+    (expected,) = torch.autograd.grad(masked, scores, weight)
+    torch.testing.assert_close(gradient, expected)
+    few = scores[..., :6, :6] if len(shape) == 2 else scores[:2, ..., :6, :6]  # too few for bands
+    mask = torch.ones(6, 6, dtype=torch.bool).tril()
+    torch.testing.assert_close(entmax(few, alpha=alpha, causal=True), entmax(few, mask, alpha=alpha))
+
+
+def test_causal_needs_rows():
+    with pytest.raises(ValueError, match=r"scores: expected shape \(..., S, T\) where causal, got \(3,\)"):
+        entmax(torch.zeros(3), causal=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
