@@ -2,10 +2,10 @@
 
     python benchmarks/attention.py [--threads 2] [--compile] [--out benchmarks/results/attention.json]
 
-Causal scores as in CARN's attention, -inf above the diagonal, handed to all alike. "causal": our function is told so, as
-CARN's attention tells it; "masked": it is given the mask, and the package's user fills the scores. Before anything is
-timed, outputs and gradients are compared in float64. Peak memory is what a process of its own needs at most beyond its
-inputs, in units of the scores.
+Causal scores as in CARN's attention, -inf above the diagonal, handed to all alike. "causal": our function is told so,
+as CARN's attention tells it; "masked": it is given the mask, and the package's user fills the scores. Before anything
+is timed, outputs and gradients are compared in float64. Peak memory is what a process of its own needs at most beyond
+its inputs, in units of the scores.
 """
 
 import multiprocessing
