@@ -35,12 +35,14 @@ class Study:
         spec: of the data.
         conditions: the protocol.
         results: by label of the candidate, one entry a seed: evaluations by condition.
+        per_condition: whether each condition has a model of its own.
     """
 
     name: str
     spec: DataSpec
     conditions: Protocol
     results: dict[str, list[dict[str, Evaluation]]]
+    per_condition: bool = False
 
     @property
     def columns(self) -> dict[str, str]:
@@ -96,9 +98,10 @@ def _header(study: Study) -> str:
     rows = str(counted[0]) if len(set(counted)) == 1 else f"{min(counted)} to {max(counted)}"
     shares = [column for column in study.columns if column in SHARES]
     percent = f" {', '.join(shares)} in percent." if shares else ""
+    models = ", one model a condition" if study.per_condition else ""
     return (
-        f"# {study.name}, missing: {study.conditions.name}\n\nTest split, {rows} labelled rows counted by condition; "
-        f"mean ± sd over {len(first)} seeds.{percent}"
+        f"# {study.name}, missing: {study.conditions.name}{models}\n\n"
+        f"Test split, {rows} labelled rows counted by condition; mean ± sd over {len(first)} seeds.{percent}"
     )
 
 
@@ -152,7 +155,9 @@ def _significance(study: Study) -> list[str]:
 def _rates(study: Study) -> list[float]:
     """Missing rates of the conditions, where the protocol is a curve."""
     return (
-        [float(c.name) for c in study.conditions.evaluation] if study.conditions.name in ("random", "feature") else []
+        [float(c.name) for c in study.conditions.evaluation]
+        if study.conditions.name in ("random", "deletion", "feature")
+        else []
     )
 
 
@@ -197,6 +202,7 @@ def _as_json(study: Study, candidates: Sequence[Candidate], source: Source) -> d
             "classes": study.spec.classes,
             "sequence": study.spec.sequence,
             "protocol": study.conditions.describe(),
+            "per_condition": study.per_condition,
             "systems": systems,
         }
     )

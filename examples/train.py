@@ -40,9 +40,12 @@ class Arguments(Generic[C]):
         out: folder for runs, tables and figures.
         data: folder that holds the recipe's files; a synthetic world needs none.
         missing: protocol: which modalities or steps are hidden.
-        rates: missing rates, for random (by default 0, 0.1 ... up to (M - 1)/M of M modalities, at most 0.7) and
-            feature (0, 0.1 ... 0.9). Training draws from them too in random; in feature it draws a rate in [0, 1].
+        rates: missing rates, for random (by default 0, 0.1 ... up to (M - 1)/M of M modalities, at most 0.7), deletion
+            (0.1 0.3 0.5) and feature (0, 0.1 ... 0.9). Training draws from them too; in feature it draws in [0, 1].
         patterns: available modalities, for fixed, such as audio+text; all by default; training draws from them too.
+        modality: which one is deleted, for deletion.
+        per_condition: train one model for each condition, under it (the papers' way: one model for each rate or
+            pattern), not one model for all.
         seeds: how many, from 0.
         beside: systems printed beside this one, with a config of their own: NAME or NAME,FIELD=VALUE; or none.
         ablations: train every ablation of the system's paper too.
@@ -61,9 +64,11 @@ class Arguments(Generic[C]):
     config: Annotated[C, tyro.conf.FlagConversionOff]
     training: Annotated[TrainConfig, tyro.conf.FlagConversionOff]
     data: Path | None = None
-    missing: Literal["none", "fixed", "random", "feature", "corruption"] = "none"
+    missing: Literal["none", "fixed", "random", "deletion", "feature", "corruption"] = "none"
     rates: tuple[float, ...] = ()
     patterns: tuple[str, ...] = ()
+    modality: str | None = None
+    per_condition: bool = False
     seeds: int = 3
     beside: tuple[str, ...] = FLOORS
     ablations: bool = False
@@ -166,22 +171,26 @@ def sources(options: Arguments[Any]) -> list[Fold]:
 def run_seed(
     candidate: Candidate, folds: list[Fold], conditions: Protocol, seed: int, options: Arguments[Any]
 ) -> dict[str, Evaluation]:
-    """Train and measure with one seed; over folds the predictions are pooled."""
+    """Train and measure with one seed; over folds the predictions are pooled.
+
+    One model a fold, or one a fold and condition.
+    """
     found = []
     for fold in folds:
-        out = options.out / candidate.folder / f"seed{seed}" / fold.folder
-        found.append(
-            run_cell(
+        measured: dict[str, Evaluation] = {}
+        for part in conditions.apart() if options.per_condition else (conditions,):
+            folder = f"under_{part.train.name}" if options.per_condition else ""
+            measured |= run_cell(
                 candidate,
                 fold.source,
-                conditions,
+                part,
                 seed=seed,
-                out=out,
+                out=options.out / candidate.folder / f"seed{seed}" / fold.folder / folder,
                 resume=options.resume,
                 options=fold.options,
                 progress_bar=not options.quiet,
             )
-        )
+        found.append(measured)
     if len(found) == 1:
         return found[0]
     return {name: pool(folds[0].source.train.spec, [each[name] for each in found]) for name in found[0]}
@@ -196,7 +205,11 @@ def main(arguments: list[str]) -> None:
     spec = folds[0].source.train.spec
     try:
         conditions = protocol(
-            options.missing, spec.names, rates=options.rates or None, patterns=options.patterns or None
+            options.missing,
+            spec.names,
+            rates=options.rates or None,
+            patterns=options.patterns or None,
+            modality=options.modality,
         )
     except ValueError as error:
         raise InputError(f"--missing {options.missing}: {error}") from error
@@ -206,7 +219,7 @@ def main(arguments: list[str]) -> None:
         print(folds[0].source.report)
     for candidate in listed:
         build(candidate, folds[0].source, 0)  # a config that does not fit is found before anything is written
-    study = Study(options.recipe.stem, spec, conditions, {})
+    study = Study(options.recipe.stem, spec, conditions, {}, per_condition=options.per_condition)
     for candidate in listed:
         study.results[candidate.label] = [
             run_seed(candidate, folds, conditions, seed, options) for seed in range(options.seeds)

@@ -1,7 +1,7 @@
 """The loop, stages, conditions, checkpoints, measuring; on one machine or many."""
 
 from mmaffect.training.checkpoint import load_weights
-from mmaffect.training.conditions import Complete, Condition, FeatureRate, Patterns, RandomRate
+from mmaffect.training.conditions import Complete, Condition, Deletion, FeatureRate, Patterns, RandomRate
 from mmaffect.training.config import Progress, Stage, TrainConfig
 from mmaffect.training.corruptions import FrameMasking, GaussianNoise
 from mmaffect.training.evaluate import Evaluation, evaluate, evaluate_all
@@ -14,6 +14,7 @@ from mmaffect.training.repeat import Spread, SummaryRow, render, repeat, summary
 __all__ = [
     "Complete",
     "Condition",
+    "Deletion",
     "Evaluation",
     "FeatureRate",
     "FitResult",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmaffect.data import MultimodalBatch, MultimodalDataset
 from mmaffect.missing import Pattern, draw_patterns, feature_rate, fixed_pattern, random_rate
-from mmaffect.ops import InputError, lengths_to_mask
+from mmaffect.ops import InputError, check_choice, lengths_to_mask
 
 Change = Callable[[MultimodalBatch], MultimodalBatch]
 
@@ -128,6 +128,58 @@ class RandomRate:
 
 
 @dataclass(frozen=True)
+class Deletion:
+    """One modality is deleted at a rate, wherever another one is left: turn by turn in dialogues, else by sample.
+
+    The rate is that of the turns or samples that have it and another: none is left with nothing by this. Under one
+    seed, what is deleted at a rate is deleted at every higher one too.
+
+    Args:
+        name: in tables.
+        names: all modalities, in order.
+        modality: the one that is deleted.
+        rates: each sample draws its own uniformly among them; one is no draw.
+
+    Raises:
+        ValueError: if the modality is unknown, or there is no rate, or one is outside [0, 1].
+    """
+
+    name: str
+    names: tuple[str, ...]
+    modality: str
+    rates: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        check_choice("modality", self.modality, self.names)
+        if not self.rates:
+            raise ValueError("rates: expected at least one, got none")
+        for rate in self.rates:
+            if not 0 <= rate <= 1:
+                raise ValueError(f"rate: expected 0 <= rate <= 1, got {rate}")
+
+    def bind(self, dataset: MultimodalDataset, seed: int) -> Change:
+        """Draw a rate a sample, and a coin a turn or sample."""
+        _check_names(self.names, dataset)
+        generator = torch.Generator().manual_seed(seed)
+        samples, by_turn = len(dataset), dataset.spec.sequence == "dialogue"
+        picks = torch.randint(len(self.rates), (samples,), generator=generator)
+        rate = torch.tensor(self.rates, dtype=torch.float64)[picks]
+        every = torch.ones(samples, dataset.max_steps if by_turn else 1, dtype=torch.bool)
+        table = feature_rate(every, rate, generator)
+
+        def change(batch: MultimodalBatch) -> MultimodalBatch:
+            others = [mask for name, mask in batch.masks.items() if name != self.modality]
+            if by_turn:
+                kept, alone = table[batch.index, : _steps(batch)], ~_any(others, batch.masks[self.modality])
+            else:
+                seen = [mask.any(1, keepdim=True) for mask in others]
+                kept, alone = table[batch.index], ~_any(seen, table[batch.index])
+            return batch.drop({self.modality: kept | alone})
+
+        return change
+
+
+@dataclass(frozen=True)
 class FeatureRate:
     """Single steps of single modalities are missing at a rate, independently.
 
@@ -165,6 +217,11 @@ def rows_of(tables: Mapping[str, Tensor], batch: MultimodalBatch) -> dict[str, T
         width = batch.masks[name].shape[1]
         found[name] = torch.nn.functional.pad(rows, (0, max(0, width - rows.shape[1])))[:, :width]
     return found
+
+
+def _any(masks: list[Tensor], like: Tensor) -> Tensor:
+    """Where one of the masks is True; nowhere if there is none."""
+    return torch.stack([torch.zeros_like(like), *masks]).any(0)
 
 
 def _steps(batch: MultimodalBatch) -> int:

@@ -6,10 +6,10 @@ from typing import Any
 
 from mmaffect.missing import all_patterns
 from mmaffect.ops import check_choice
-from mmaffect.training.conditions import Complete, Condition, FeatureRate, Patterns, RandomRate
+from mmaffect.training.conditions import Complete, Condition, Deletion, FeatureRate, Patterns, RandomRate
 from mmaffect.training.corruptions import FrameMasking, GaussianNoise
 
-KINDS = ("none", "fixed", "random", "feature", "corruption")
+KINDS = ("none", "fixed", "random", "deletion", "feature", "corruption")
 _MOST_MODALITIES = 6
 
 
@@ -38,6 +38,15 @@ class Protocol:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"evaluation: expected at least one condition, of different names, got {names}")
 
+    def apart(self) -> tuple["Protocol", ...]:
+        """A protocol for each condition of evaluation, under which one trains as well: a model for each condition.
+
+        Example:
+            >>> [p.train.name for p in protocol("random", ["text", "audio"], rates=[0, 0.5]).apart()]
+            ['0', '0.5']
+        """
+        return tuple(Protocol(self.name, condition, (condition,)) for condition in self.evaluation)
+
     def describe(self) -> dict[str, Any]:
         """What the run directory records of it: plain values for JSON."""
         return {
@@ -58,6 +67,7 @@ def protocol(
     *,
     rates: Sequence[float] | None = None,
     patterns: Sequence[str] | None = None,
+    modality: str | None = None,
 ) -> Protocol:
     """The field's protocols by kind.
 
@@ -66,6 +76,8 @@ def protocol(
       each sample draws one of them.
     * ``"random"``: measured at each rate, 0, 0.1 … 0.7 by default as far as one modality can be kept; in training each
       sample draws one of the rates.
+    * ``"deletion"``: one ``modality`` is deleted wherever another is left, measured at each rate, 0.1, 0.3 and 0.5 by
+      default; in training each sample draws one of the rates.
     * ``"feature"``: single steps missing at each rate, 0, 0.1 … 0.9 by default; in training each sample draws its rate
       in [0, 1].
     * ``"corruption"``: trained clean; measured clean, under Gaussian noise of 0.25, 0.5 and 1 standard deviations
@@ -74,8 +86,9 @@ def protocol(
     Args:
         kind: one of those.
         names: all modalities, in order.
-        rates: for ``"random"`` and ``"feature"``.
+        rates: for ``"random"``, ``"deletion"`` and ``"feature"``.
         patterns: for ``"fixed"``.
+        modality: for ``"deletion"``, which needs it.
 
     Raises:
         ValueError: on an unknown kind, an argument the kind does not take, rates that cannot be met, or more than 6
@@ -89,10 +102,13 @@ def protocol(
     """
     check_choice("kind", kind, KINDS)
     names = tuple(names)
-    if rates is not None and kind not in ("random", "feature"):
+    if rates is not None and kind not in ("random", "deletion", "feature"):
         raise ValueError(f"rates: expected none with the protocol {kind!r}, got {list(rates)}")
     if patterns is not None and kind != "fixed":
         raise ValueError(f"patterns: expected none with the protocol {kind!r}, got {list(patterns)}")
+    if (modality is not None) != (kind == "deletion"):
+        wanted = "one of the modalities" if kind == "deletion" else "none"
+        raise ValueError(f"modality: expected {wanted} with the protocol {kind!r}, got {modality!r}")
     if kind == "none":
         return Protocol(kind, Complete(), (Complete(),))
     if kind == "corruption":
@@ -113,6 +129,10 @@ def protocol(
         levels = tuple(sorted(float(r) for r in rates))
         at = tuple(RandomRate(f"{r:g}", names, (r,)) for r in levels)
         return Protocol(kind, RandomRate("drawn", names, levels), at)
+    if kind == "deletion" and modality is not None:
+        levels = tuple(sorted(float(r) for r in ((0.1, 0.3, 0.5) if rates is None else rates)))
+        removed = tuple(Deletion(f"{r:g}", names, modality, (r,)) for r in levels)
+        return Protocol(kind, Deletion("drawn", names, modality, levels), removed)
     levels = tuple(sorted(float(r) for r in (rates if rates is not None else [i / 10 for i in range(10)])))
     if not all(0 <= r < 1 for r in levels):
         raise ValueError(f"rates: expected 0 <= rate < 1 (at 1 nothing is left to measure), got {list(levels)}")

@@ -75,9 +75,10 @@ def call(toy, *extra, system="carn", out="run"):
     )
 
 
-@pytest.mark.parametrize("missing", ["none", "fixed", "random", "feature", "corruption"])
+@pytest.mark.parametrize("missing", ["none", "fixed", "random", "deletion", "feature", "corruption"])
 def test_every_protocol_runs_to_the_end(toy, capsys, missing):
-    rates = ["--rates", "0.0", "0.5"] if missing in ("random", "feature") else []
+    rates = ["--rates", "0.0", "0.5"] if missing in ("random", "deletion", "feature") else []
+    rates += ["--modality", "face"] if missing == "deletion" else []
     call(toy, "--missing", missing, "--beside", "linear,epochs=2", *rates, *TINY)
     table = capsys.readouterr().out
     assert "| condition" in table
@@ -113,6 +114,42 @@ def test_undefined_metrics_are_null_not_a_crash(toy, capsys):
     capsys.readouterr()
     result = json.loads((toy / "run" / "result.json").read_text())["systems"]["carn"]
     assert result["table"]["face"]["Acc-2 (non0)"]["mean"] is None
+
+
+def test_each_condition_may_have_a_model_of_its_own(toy, capsys):
+    apart = ["--missing", "random", "--rates", "0", "0.5", "--per-condition", "--beside", "none", *TINY]
+    call(toy, *apart)
+    assert "one model a condition" in capsys.readouterr().out
+    result = json.loads((toy / "run" / "result.json").read_text())
+    assert result["per_condition"]
+    for rate in ("0", "0.5"):
+        run = toy / "run" / "carn" / "seed1" / f"under_{rate}"
+        config = json.loads((run / "config.json").read_text())
+        assert config["protocol"]["train"]["rates"] == [float(rate)]
+        assert list(json.loads((run / "test.json").read_text())) == [rate]
+        # Alone it is the same model: what one is trained under and measured under has nothing to do with the other.
+        call(toy, *apart[:2], "--rates", rate, "--beside", "none", *TINY, out=f"alone{rate}")
+        alone = json.loads((toy / f"alone{rate}" / "result.json").read_text())["systems"]["carn"]["table"]
+        assert alone[rate] == result["systems"]["carn"]["table"][rate]
+    before = (toy / "run" / "carn" / "seed0" / "under_0" / "log.jsonl").read_bytes()
+    call(toy, *apart, "--resume")
+    assert (toy / "run" / "carn" / "seed0" / "under_0" / "log.jsonl").read_bytes() == before
+    capsys.readouterr()
+
+
+def test_deleted_turns_stay_deleted_in_truly_missing_training(toy, capsys):
+    flags = ["--missing", "deletion", "--modality", "face", "--rates", "0.5", "--per-condition", "--beside", "none"]
+    call(toy, *flags, "--training.regime", "truly", *TINY)
+    capsys.readouterr()
+    config = json.loads((toy / "run" / "carn" / "seed0" / "under_0.5" / "config.json").read_text())
+    assert config["train"]["regime"] == "truly"
+    assert config["protocol"]["train"] == {
+        "kind": "Deletion",
+        "name": "0.5",
+        "names": ["face", "voice"],
+        "modality": "face",
+        "rates": [0.5],
+    }
 
 
 def test_patterns_may_be_chosen(toy, capsys):
@@ -215,7 +252,11 @@ def bad_column():
 
 MISTAKES = {
     "unknown system": (lambda toy: None, ["cran"], "system: 'cran' is unknown; did you mean 'carn'"),
-    "no system": (lambda toy: None, [], "expected the name of a system first, one of: affect_diff, carn, gru, linear"),
+    "no system": (
+        lambda toy: None,
+        [],
+        "expected the name of a system first, one of: affect_diff, carn, gru, imder, linear",
+    ),
     "missing key": (lambda toy: recipe_without(toy, 'array = "voice"'), ["carn"], "voice.*array"),
     "unknown key": (
         lambda toy: (toy / "toy.toml").write_text(RECIPE.replace("unlabelled", "unlabeled")),
@@ -248,6 +289,11 @@ MISTAKES = {
         lambda toy: None,
         ["carn", "--missing", "fixed", "--patterns", "face+voce"],
         r"--missing fixed: .*voce.*did you mean 'voice'",
+    ),
+    "nothing to delete": (
+        lambda toy: None,
+        ["carn", "--missing", "deletion", "--modality", "fase"],
+        "--missing deletion: modality: 'fase' is unknown; did you mean 'face'",
     ),
     "rate too high": (lambda toy: None, ["carn", "--missing", "random", "--rates", "0.7"], "random.*0.7"),
     "unknown floor": (lambda toy: None, ["carn", "--beside", "gruu"], "system: 'gruu' is unknown; did you mean 'gru'"),

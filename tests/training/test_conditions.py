@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmaffect.ops import InputError
-from mmaffect.training import Complete, FeatureRate, FrameMasking, GaussianNoise, Patterns, RandomRate
+from mmaffect.training import Complete, Deletion, FeatureRate, FrameMasking, GaussianNoise, Patterns, RandomRate
 from tests.training.tiny import make_dataset
 
 NAMES = ("text", "audio")
@@ -12,6 +12,7 @@ ALL = [
     Complete(),
     Patterns("drawn", NAMES, ("text", "audio", "text+audio")),
     RandomRate("drawn", NAMES, (0.0, 0.25, 0.5)),
+    Deletion("drawn", NAMES, "text", (0.1, 0.5)),
     FeatureRate("drawn", None),
     FeatureRate("0.5", 0.5),
     GaussianNoise("noise", 0.5),
@@ -106,6 +107,40 @@ def test_each_sample_draws_its_own_rate():
     assert 0.4 < (kept == 1.0).double().mean() < 0.6
 
 
+@pytest.mark.parametrize("sequence", ["single", "window", "dialogue"])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3, 0.5, 1.0])
+def test_deletion_meets_its_rate_in_one_modality_and_leaves_nothing_empty(sequence, rate):
+    dataset = make_dataset(2000, sequence=sequence)
+    batch = batch_of(dataset, range(2000))
+    hidden = Deletion("x", NAMES, "text", (rate,)).bind(dataset, 0)(batch)
+    assert torch.equal(hidden.masks["audio"], batch.masks["audio"])
+    if sequence == "dialogue":
+        had, kept, other = batch.masks["text"], hidden.masks["text"], batch.masks["audio"]
+    else:
+        had, kept, other = batch.present[:, 0], hidden.present[:, 0], batch.present[:, 1]
+        assert torch.equal(hidden.masks["text"], batch.masks["text"] & kept[:, None])
+    assert kept[had & ~other].all()
+    both = had & other
+    assert 1 - kept[both].double().mean().item() == pytest.approx(rate, abs=4 * (rate / int(both.sum())) ** 0.5)
+    assert torch.equal(hidden.observed(dataset.spec.sequence), batch.observed(dataset.spec.sequence))
+    assert not hidden.inputs["text"][~hidden.masks["text"]].any()
+
+
+def test_a_higher_rate_deletes_more_of_the_same():
+    dataset = make_dataset(200, sequence="dialogue")
+    batch = batch_of(dataset, range(200))
+    less, more = (Deletion("x", NAMES, "text", (r,)).bind(dataset, 3)(batch).masks["text"] for r in (0.3, 0.6))
+    assert (less | ~more).all()
+    assert (less & ~more).any()
+
+
+def test_deletion_draws_a_rate_a_sample():
+    dataset = make_dataset(400, sequence="dialogue", absent=False)
+    batch = batch_of(dataset, range(400))
+    kept = Deletion("drawn", NAMES, "text", (0.0, 1.0)).bind(dataset, 0)(batch).masks["text"].sum(1)
+    assert set((kept / batch.steps.sum(1)).tolist()) == {0.0, 1.0}
+
+
 def test_feature_rate_hits_steps_independently():
     dataset = make_dataset(3000, sequence="single", absent=False)
     batch = batch_of(dataset, range(3000))
@@ -132,6 +167,17 @@ def test_what_does_not_fit_is_refused():
         RandomRate("x", NAMES, (0.6,))
     with pytest.raises(ValueError, match=r"rate: expected 0 <= rate <= 1, got 1\.5"):
         FeatureRate("x", 1.5)
-    for condition in (Patterns("x", ("audio", "text"), ("text",)), RandomRate("x", ("audio", "text"), (0.1,))):
+    with pytest.raises(ValueError, match=r"rate: expected 0 <= rate <= 1, got 1\.5"):
+        Deletion("x", NAMES, "text", (0.5, 1.5))
+    with pytest.raises(ValueError, match="rates: expected at least one, got none"):
+        Deletion("x", NAMES, "text", ())
+    with pytest.raises(InputError, match="modality: 'txt' is unknown; did you mean 'text'"):
+        Deletion("x", NAMES, "txt", (0.5,))
+    other = ("audio", "text")
+    for condition in (
+        Patterns("x", other, ("text",)),
+        RandomRate("x", other, (0.1,)),
+        Deletion("x", other, "text", (0.1,)),
+    ):
         with pytest.raises(InputError, match="names: the condition is for modalities"):
             condition.bind(dataset, 0)

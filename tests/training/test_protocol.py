@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mmaffect.ops import InputError
-from mmaffect.training import Complete, Protocol, protocol
+from mmaffect.training import Complete, Deletion, Protocol, protocol
 from mmaffect.training.run_directory import plain
 
 NAMES = ("text", "audio", "vision")
@@ -61,6 +61,28 @@ def test_arguments_of_other_kinds_are_refused():
         protocol("fxed", NAMES)
 
 
+def test_deletion_is_of_one_modality_at_rates():
+    made = protocol("deletion", NAMES, modality="audio", rates=[0.5, 0.2])
+    assert [(c.name, c.modality, c.rates) for c in made.evaluation] == [
+        ("0.2", "audio", (0.2,)),
+        ("0.5", "audio", (0.5,)),
+    ]
+    assert made.train == Deletion("drawn", NAMES, "audio", (0.2, 0.5))
+    assert [c.name for c in protocol("deletion", NAMES, modality="text").evaluation] == ["0.1", "0.3", "0.5"]
+    with pytest.raises(ValueError, match="modality: expected one of the modalities with the protocol 'deletion', got"):
+        protocol("deletion", NAMES)
+    with pytest.raises(ValueError, match="modality: expected none with the protocol 'random', got 'text'"):
+        protocol("random", NAMES, modality="text")
+
+
+@pytest.mark.parametrize("kind", ["fixed", "random", "corruption"])
+def test_apart_trains_under_each_condition_what_it_measures_under_it(kind):
+    made = protocol(kind, NAMES)
+    apart = made.apart()
+    assert [p.train for p in apart] == list(made.evaluation)
+    assert all(p.name == kind and p.evaluation == (p.train,) for p in apart)
+
+
 def test_corruption_trains_clean_and_measures_levels():
     made = protocol("corruption", NAMES)
     assert made.train == Complete()
@@ -82,8 +104,9 @@ def test_evaluation_conditions_need_names_of_their_own():
         Protocol("mine", Complete(), ())
 
 
-@pytest.mark.parametrize("kind", ["none", "fixed", "random", "feature", "corruption"])
+@pytest.mark.parametrize("kind", ["none", "fixed", "random", "deletion", "feature", "corruption"])
 def test_every_protocol_describes_itself_in_json(kind):
-    described = plain(protocol(kind, NAMES).describe())
+    modality = "text" if kind == "deletion" else None
+    described = plain(protocol(kind, NAMES, modality=modality).describe())
     assert json.loads(json.dumps(described)) == described
     assert described["name"] == kind
