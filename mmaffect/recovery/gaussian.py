@@ -122,7 +122,7 @@ class GaussianImputation(nn.Module):
         Args:
             values: of each modality; read where observed.
             observed: True = it is there. Of a row of which nothing is, the mean is all that is known.
-            wanted: True = it is to be recovered.
+            wanted: True = it is to be recovered, whether or not it is there: then its value is not read.
 
         Raises:
             ValueError: on other names or shapes.
@@ -168,8 +168,7 @@ class GaussianImputation(nn.Module):
         whole = noise.to(offset.dtype) @ root.mT
         missed = torch.where(there, offset - whole, torch.zeros_like(offset))
         guess = mean + whole + self._regress(missed, there, covariance)
-        parts = split_slots(self.widths, guess)
-        return fill_wanted(values, observed, wanted, parts)
+        return fill_wanted(values, observed, wanted, split_slots(self.widths, guess))
 
     def conditional(self, values: Mapping[str, Tensor], observed: Mapping[str, Tensor]) -> GaussianConditional:
         """The conditional law itself, over all features in the order of ``widths``.
@@ -181,7 +180,8 @@ class GaussianImputation(nn.Module):
         Raises:
             ValueError: on other names or shapes.
         """
-        offset, there, mean, covariance = self._prepare(values, observed, observed)
+        nothing = {name: torch.zeros_like(mask) for name, mask in observed.items()}
+        offset, there, mean, covariance = self._prepare(values, observed, nothing)
         guess = torch.where(there, offset + mean, mean + self._regress(offset, there, covariance))
         explained = self._explain(keep(covariance.expand(*there.shape, self.dim), there), there, covariance)
         absent, left = ~there, covariance - explained
@@ -196,8 +196,9 @@ class GaussianImputation(nn.Module):
         leading = check_slots("values", self.widths, values)
         check_slot_masks("observed", self.widths, observed, leading)
         check_slot_masks("wanted", self.widths, wanted, leading)
-        there = self._entries(observed)
-        x = at_least_float32(join_slots(self.widths, values, observed))
+        known = {name: observed[name] & ~wanted[name] for name in self.widths}
+        there = self._entries(known)
+        x = at_least_float32(join_slots(self.widths, values, known))
         dtype = torch.promote_types(x.dtype, at_least_float32(self.covariance).dtype)
         mean, covariance = self.mean.to(dtype), self.covariance.to(dtype)
         return keep(x.to(dtype) - mean, there), there, mean, covariance

@@ -80,7 +80,7 @@ class MeanFill(nn.Module):
         Args:
             values: of each modality; read where observed.
             observed: True = it is there.
-            wanted: True = it is to be filled.
+            wanted: True = it is to be filled, whether or not it is there.
 
         Raises:
             ValueError: on other names or shapes.

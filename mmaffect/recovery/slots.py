@@ -74,7 +74,7 @@ def fill_wanted(
     wanted: Mapping[str, Tensor],
     recovered: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Observed steps as they are, wanted ones recovered, all others zero.
+    """Wanted steps recovered, others as they are where they are observed, and zero elsewhere.
 
     Shape:
         ``values[m] (..., D_m)``, masks ``(...)``, ``recovered[m] (..., D_m)`` or, of several draws,
@@ -86,11 +86,8 @@ def fill_wanted(
         >>> fill_wanted(x, seen, wanted, guess)["face"].flatten().tolist()
         [1.0, 9.0, 0.0]
     """
-    return {
-        name: torch.where(
-            observed[name].unsqueeze(-1),
-            values[name],
-            keep(guess.to(values[name].dtype), wanted[name].unsqueeze(-1).expand_as(guess)),
-        )
-        for name, guess in recovered.items()
-    }
+    filled = {}
+    for name, guess in recovered.items():
+        seen = keep(values[name], observed[name])
+        filled[name] = torch.where(wanted[name].unsqueeze(-1), guess.to(seen.dtype), seen)
+    return filled

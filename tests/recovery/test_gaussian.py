@@ -134,6 +134,14 @@ def test_features_that_never_vary_tell_nothing():
     assert drawn["a"][0, 1] == 2.0
 
 
+def test_what_is_wanted_is_not_read_though_it_is_there():
+    layer, x = gaussian(), split(torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    there = {n: torch.ones(3, dtype=torch.bool) for n in WIDTHS}
+    wanted = {n: torch.full((3,), n == "b") for n in WIDTHS}
+    filled = layer(x | {"b": torch.full_like(x["b"], torch.nan)}, there, wanted)
+    torch.testing.assert_close(filled, layer(x, {n: ~w for n, w in wanted.items()}, wanted))
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="at least one modality"):
         GaussianImputation({})

@@ -35,7 +35,7 @@ def test_fills_what_is_wanted_and_nothing_else():
     nan = torch.full((2, 2, 3), torch.nan)
     x = {"a.1": torch.where(torch.tensor([True, False, False, False]).view(2, 2, 1), 9.0, nan), "b": nan[..., :2]}
     seen = {"a.1": torch.tensor([[True, False], [False, False]]), "b": torch.zeros(2, 2, dtype=torch.bool)}
-    wanted = {"a.1": torch.tensor([[True, True], [False, False]]), "b": torch.ones(2, 2, dtype=torch.bool)}
+    wanted = {"a.1": torch.tensor([[False, True], [False, False]]), "b": torch.ones(2, 2, dtype=torch.bool)}
     filled = fill(x, seen, wanted)
     assert filled["a.1"].tolist() == [[[9.0] * 3, [2.0, 3.0, 4.0]], [[0.0] * 3] * 2]
     assert not filled["b"].any()  # never seen: its mean is zero

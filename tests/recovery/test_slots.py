@@ -20,10 +20,12 @@ def test_join_and_split_go_by_the_order_fixed_once():
 
 def test_fill_wanted_with_draws():
     values = {"a": torch.tensor([[1.0], [torch.nan], [torch.nan]])}
-    seen, wanted = torch.tensor([True, False, False]), torch.tensor([True, True, False])
+    seen, wanted = torch.tensor([True, False, False]), torch.tensor([False, True, False])
     draws = torch.tensor([5.0, 6.0])[:, None, None].expand(2, 3, 1)
     filled = fill_wanted(values, {"a": seen}, {"a": wanted}, {"a": draws})["a"]
-    assert filled[..., 0].tolist() == [[1.0, 5.0, 0.0], [1.0, 6.0, 0.0]]  # what is observed stays, though wanted
+    assert filled[..., 0].tolist() == [[1.0, 5.0, 0.0], [1.0, 6.0, 0.0]]
+    filled = fill_wanted(values, {"a": seen}, {"a": torch.ones(3, dtype=torch.bool)}, {"a": draws[0]})["a"]
+    assert filled[:, 0].tolist() == [5.0] * 3  # what is wanted is recovered, though it is observed
 
 
 def test_refuses():
