@@ -15,6 +15,7 @@ from mmaffect.diffusion.guidance import classifier_free_guidance
 from mmaffect.diffusion.heun import heun
 from mmaffect.diffusion.predictor_corrector import predictor_corrector
 from mmaffect.diffusion.process import Process
+from mmaffect.diffusion.score_networks import fast_score_network, reference_score_network
 from mmaffect.diffusion.time_embedding import TimeEmbedding, sinusoidal_time
 from mmaffect.diffusion.training_times import draw_times
 from mmaffect.diffusion.unet1d import UNet1d
@@ -37,10 +38,12 @@ __all__ = [
     "dpmpp_2m",
     "draw_times",
     "euler_maruyama",
+    "fast_score_network",
     "heun",
     "karras_times",
     "log_snr_times",
     "predictor_corrector",
+    "reference_score_network",
     "sinusoidal_time",
     "uniform_times",
 ]

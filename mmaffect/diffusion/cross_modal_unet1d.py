@@ -60,7 +60,7 @@ class CrossModalUNet1d(nn.Module):
     the way down had there. After each of them the steps gather from the condition, brought to the same resolution by
     convolutions of its own, through a :class:`~mmaffect.attention.CrossModalEncoder`; after the last one too. At the
     published sizes, ``CrossModalUNet1d(32)``, it has 3,457,536 parameters, as published; 77 % of them, and 95 % of
-    an evaluation, are the attention. ``UNet1d.conditional`` is the lean one for the same calls.
+    an evaluation, are the attention. :func:`fast_score_network` makes a lean one for the same calls.
 
     It is the *reference*: the layout is that of the published code. What differs: any length, even, odd or 1, where
     the published one needs 48 steps or another multiple of 8; masked steps are zero before every convolution, out of
