@@ -18,7 +18,7 @@ import torch
 from timing import keep_memory, parser, report, save, take_turns
 from torch import Tensor, nn
 
-from mmaffect.diffusion import VESDE, dpmpp_2m, euler_maruyama, uniform_times
+from mmaffect.diffusion import Process, dpmpp_2m, euler_maruyama, uniform_times
 from mmaffect.recovery import DiffusionRecovery
 
 BATCH, STEPS, DIM = 32, 48, 32
@@ -63,12 +63,13 @@ def problem() -> dict[str, dict[str, Tensor]]:
 
 
 def recover(recovery: DiffusionRecovery, sampler: str, evaluations: int) -> Tensor:
-    run: Callable[..., Tensor] = dpmpp_2m
-    if sampler == "EM":
-        run = partial(euler_maruyama, times=uniform_times(VESDE(), evaluations))
-    generator = torch.Generator().manual_seed(0)
-    given = problem()
-    return recovery.recover(**given, sampler=run, evaluations=evaluations, generator=generator)[ABSENT]
+    generator, run = torch.Generator().manual_seed(0), imder_steps if sampler == "EM" else dpmpp_2m
+    return recovery.recover(**problem(), sampler=run, evaluations=evaluations, generator=generator)[ABSENT]
+
+
+def imder_steps(denoise: Any, process: Process, x: Tensor, steps: int, **options: Any) -> Tensor:
+    """Euler-Maruyama as IMDer takes it, in steps that are equal in time."""
+    return euler_maruyama(denoise, process, x, steps, times=uniform_times(process, steps), **options)
 
 
 def evaluate(recovery: DiffusionRecovery) -> Callable[[], Tensor]:
