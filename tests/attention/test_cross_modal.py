@@ -111,6 +111,27 @@ def test_sizes_are_the_published_ones(widths, dim, layers, memory_layers, kernel
     assert 6 * count(crossed) + 3 * count(memory) + rest == total
 
 
+@pytest.mark.parametrize("options", [{}, {"causal": True, "offset": 2}, {"positions": "none", "hidden": 6}])
+def test_a_prepared_source_serves_any_target(options):
+    encoder = jittered(CrossModalEncoder(8, 2, 2, **options))
+    _, source = pair()
+    source[~SOURCE_MASK] = torch.nan
+    prepared = encoder.prepare(source, SOURCE_MASK)
+    assert [k.shape for k in prepared.keys] == [v.shape for v in prepared.values] == [(3, 2, 7, 4)] * 2
+    for seed, steps in ((1, 5), (2, 1), (3, 9)):
+        target, _ = pair(seed, steps)
+        mask = TARGET_MASK if steps == 5 else None
+        expected = encoder(target, source, mask, SOURCE_MASK)
+        torch.testing.assert_close(encoder(target, target_mask=mask, prepared=prepared), expected)
+    assert prepared.keys[0].isfinite().all()
+
+
+def test_names_of_the_parameters_are_kept():
+    names = {name.rsplit(".", 1)[0] for name in CrossModalEncoder(4, 2, 2).state_dict()}
+    parts = ("attention_norm", "query", "key_value", "out", "feed_forward_norm", "expand", "contract")
+    assert names == {"norm"} | {f"layers.{layer}.{part}" for layer in (0, 1) for part in parts}
+
+
 def test_every_layer_looks_at_the_embedded_source():
     # Were the source updated by the layers, the second would look at something else.
     encoder = jittered(CrossModalEncoder(8, 2, 2))
@@ -206,3 +227,11 @@ def test_errors_name_the_argument():
         encoder(x, x, None, mask)
     with pytest.raises(ValueError, match=r"source_mask: expected shape \(B, T\) with B = 2, T = 3"):
         encoder(x, None, None, mask)
+    prepared = encoder.prepare(x)
+    for named in ({"source": x}, {"source_mask": mask[:, :3]}):
+        with pytest.raises(ValueError, match="prepared: expected neither source nor source_mask beside it"):
+            encoder(x, prepared=prepared, **named)
+    with pytest.raises(ValueError, match=r"prepared.mask: expected shape \(B, S\) with B = 1, got \(2, 3\)"):
+        encoder(x[:1], prepared=prepared)
+    with pytest.raises(ValueError, match=r"source: expected shape \(B, S, D\) with D = 8"):
+        encoder.prepare(x[..., :4])
