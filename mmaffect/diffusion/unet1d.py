@@ -244,11 +244,11 @@ class UNet1d(nn.Module):
             check_shape("prepared.mask", prepared.mask, "B S", B=x.shape[0])
             return prepared
         _check_announced("context", context, self.context)
-        if context is None:
+        if context is None or self.context is None:
             if context_mask is not None:
                 raise ValueError("context_mask: expected None without a context, got a mask")
             return None
-        check_shape("context", context, "B S C", B=x.shape[0], C=self.context or 0)
+        check_shape("context", context, "B S C", B=x.shape[0], C=self.context)
         return self.prepare(context, context_mask)
 
 
