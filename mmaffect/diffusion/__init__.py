@@ -18,7 +18,7 @@ from mmaffect.diffusion.process import Process
 from mmaffect.diffusion.score_networks import fast_score_network, reference_score_network
 from mmaffect.diffusion.time_embedding import TimeEmbedding, sinusoidal_time
 from mmaffect.diffusion.training_times import draw_times
-from mmaffect.diffusion.unet1d import UNet1d
+from mmaffect.diffusion.unet1d import PreparedContext, UNet1d
 
 __all__ = [
     "EMA",
@@ -28,6 +28,7 @@ __all__ = [
     "CrossModalUNet1d",
     "Denoiser",
     "DiscreteVP",
+    "PreparedContext",
     "Process",
     "SamplerStep",
     "TimeEmbedding",
