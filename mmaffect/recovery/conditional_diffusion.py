@@ -1,5 +1,6 @@
 """The diffusion of one modality's latents, given what is known of all."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,11 @@ class ConditionalDiffusion(nn.Module):
         self.denoiser, self.condition_noise = denoiser, condition_noise
         self.fuse = ObservedContext(count, dim) if conditional else None
         end = torch.tensor(denoiser.process.t_max, dtype=torch.float64, device="cpu")
-        self._end = end.item(), denoiser.process.alpha(end).item(), denoiser.process.std(end).item()
+        alpha, std = denoiser.process.alpha(end).item(), denoiser.process.std(end).item()
+        # The estimate that is added to the start is itself wider by up to alpha² / std², the less the condition leaves
+        # open; half of it is taken off in advance.
+        start = std * math.sqrt(1 - alpha**2 / (alpha**2 + std**2) / 2)
+        self._end = end.item(), alpha, start
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
@@ -143,8 +148,8 @@ class ConditionalDiffusion(nn.Module):
             evaluation += 1
             return denoiser.x0(x, t, mask=mask, **self._told(latents, observed, t, added))
 
-        t_max, alpha, std = self._end
-        x = keep(std * pick(noise, 1).flatten(0, 1), mask)
+        t_max, alpha, start = self._end
+        x = keep(start * pick(noise, 1).flatten(0, 1), mask)
         x = x + alpha * denoise(x, torch.full(x.shape[:1], t_max, dtype=at_least_float32(x).dtype, device=x.device))
         x = sampler(denoise, denoiser.process, x, evaluations - 1, generator=generator)
         x = x.reshape(draws, -1, *noise.shape[2:])

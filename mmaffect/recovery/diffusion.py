@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from mmaffect.diffusion import VESDE, CrossModalUNet1d, Denoiser, Process, UNet1d, dpmpp_2m
+from mmaffect.diffusion import VESDE, Denoiser, Process, dpmpp_2m, fast_score_network, reference_score_network
 from mmaffect.diffusion.prediction import Prediction, Weighting
 from mmaffect.diffusion.training_times import Times
 from mmaffect.ops import at_least_float32, check_choice, check_int64, check_mask, check_positive, check_shape, keep
@@ -16,8 +16,8 @@ from mmaffect.recovery.noise import recovery_noise
 from mmaffect.recovery.standardise import RunningStandardisation
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
-    "fast": lambda dim: UNet1d(dim, width=64, multipliers=(1, 2), context=dim),
-    "reference": lambda dim: CrossModalUNet1d(dim),
+    "fast": fast_score_network,
+    "reference": reference_score_network,
 }
 
 
