@@ -43,7 +43,7 @@ WIDTHS = {"a": 6, "b": 6, "c": 6}
 CASES = {"a": ("a",), "a, b": ("a", "b")}
 WORLDS: dict[str, dict[str, Any]] = {
     "Gaussian": {"confounder_shift": 0.0, "confounder_strength": 0.0},
-    "mixture": {"confounder_shift": 1.5},
+    "mixture": {"confounder_shift": 3.0},
 }
 MODELS = ("closed form", "autoencoder", "karras", "plain", "unconditional")
 METRICS = {"energy": 1000, "mean": 1, "covariance": 1, "accuracy": 100, "vote": 100, "regret": 1000}
@@ -59,7 +59,7 @@ class Size(NamedTuple):
     train: int = 8000
     rows: int = 256
     draws: int = 8
-    steps: int = 1500
+    steps: int = 1200
     batch: int = 512
     hidden: int = 128
 
