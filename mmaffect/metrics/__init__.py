@@ -11,6 +11,7 @@ from mmaffect.metrics.calibration import (
 )
 from mmaffect.metrics.confusion import confusion_matrix, weighted_f1
 from mmaffect.metrics.correlation import concordance, pearson
+from mmaffect.metrics.coverage import CoverageCurve, interval_calibration_error, interval_coverage
 from mmaffect.metrics.emotion import emotion_metrics
 from mmaffect.metrics.multilabel import multilabel_metrics
 from mmaffect.metrics.polarity import polarity_metrics
@@ -23,6 +24,7 @@ from mmaffect.metrics.structure import structural_hamming_distance
 
 __all__ = [
     "BootstrapInterval",
+    "CoverageCurve",
     "PairedResult",
     "RateArea",
     "ReliabilityCurve",
@@ -36,6 +38,8 @@ __all__ = [
     "emotion_metrics",
     "expected_calibration_error",
     "holm",
+    "interval_calibration_error",
+    "interval_coverage",
     "multilabel_metrics",
     "paired_t_test",
     "pearson",

@@ -3,6 +3,7 @@
 from mmaffect.plots.attention import attention_matrices
 from mmaffect.plots.bars import condition_bars, per_class_bars
 from mmaffect.plots.confusion import confusion_matrix
+from mmaffect.plots.coverage import coverage_diagram
 from mmaffect.plots.epochs import epoch_curves
 from mmaffect.plots.rates import RateCurve, rate_curve, rate_curves
 from mmaffect.plots.reliability import reliability_diagram
@@ -18,6 +19,7 @@ __all__ = [
     "attention_matrices",
     "condition_bars",
     "confusion_matrix",
+    "coverage_diagram",
     "epoch_curves",
     "per_class_bars",
     "rate_curve",
