@@ -216,7 +216,8 @@ def _figures(study: Study, candidates: Sequence[Candidate], source: Source, out:
     first = candidates[0]
     logs = sorted((out / first.folder).glob(f"seed*/**/{LOG}"))
     histories = [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in logs]
-    save(training_curves(histories), out / "training_curves.png")
+    if histories:  # none where the runs lie elsewhere
+        save(training_curves(histories), out / "training_curves.png")
     columns = {}
     for candidate in candidates:
         attended = _attention(candidate, source, out)

@@ -12,7 +12,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmaffect.data import DataSpec, MultimodalBatch
-from mmaffect.diffusion import VESDE, VPSDE, CosineVP, Process, UNet1d, ancestral, ddim, dpmpp_2m, euler_maruyama
+from mmaffect.diffusion import (
+    VESDE,
+    VPSDE,
+    CosineVP,
+    Process,
+    ancestral,
+    ddim,
+    dpmpp_2m,
+    euler_maruyama,
+    fast_score_network,
+    reference_score_network,
+)
 from mmaffect.fusion import CrossModalFusion
 from mmaffect.heads import ResidualHead
 from mmaffect.losses import masked_reconstruction, task_loss
@@ -35,7 +46,7 @@ class Config:
         recovery: what puts back what is absent: ``"diffusion"``; ``"autoencoder"``, a cascade of residual autoencoders;
             ``"mean"``; ``"zero"``, with refinement the paper's ablation *without score network*, and without it zero
             filling; or ``"none"``: nothing is put back, and the fusion does not look there.
-        network: of the scores: ``"reference"``, the published one, or ``"fast"``, without its attention.
+        network: of the scores: ``"reference"``, the published one, or ``"fast"``, with less attention.
         network_width: of the fast one, at its finest resolution.
         process: of noising: ``"ve"``, the paper's, ``"vp"`` or ``"cosine"``.
         sigma: σ of the paper's.
@@ -154,14 +165,6 @@ class IMDer(nn.Module):
             }
         )
         self.input_dropout = nn.Dropout(config.input_dropout)
-        self.recovery = self._build_recovery()
-        refined = config.refinement and config.recovery != "none"
-        self.refinement = nn.ModuleDict(
-            {
-                name: Refinement(width, hidden=config.refinement_width, blocks=config.refinement_blocks)
-                for name in (names if refined else ())
-            }
-        )
         self.speaker = nn.Embedding(spec.speakers, width) if spec.speakers else None
         self.fusion = CrossModalFusion(
             names,
@@ -174,6 +177,15 @@ class IMDer(nn.Module):
             embedding_dropout=config.dropout,
         )
         self.head = ResidualHead(self.fusion.width, spec.outputs, score=spec.target == "score", dropout=config.dropout)
+        # Last, so that all recoveries of one seed stand between the same extractors and the same fusion.
+        self.recovery = self._build_recovery()
+        refined = config.refinement and config.recovery != "none"
+        self.refinement = nn.ModuleDict(
+            {
+                name: Refinement(width, hidden=config.refinement_width, blocks=config.refinement_blocks)
+                for name in (names if refined else ())
+            }
+        )
         learns = any(True for _ in self.recovery.parameters())
         self.stages = (
             Stage("complete", config.epochs_complete, missing=False),
@@ -184,13 +196,10 @@ class IMDer(nn.Module):
     def _build_recovery(self) -> nn.Module:
         config, names, width = self.config, self.spec.names, self.config.hidden
         if config.recovery == "diffusion":
-            fast = config.network == "fast"
             return DiffusionRecovery(
                 names,
                 width,
-                network=(lambda: UNet1d(width, width=config.network_width, multipliers=(1, 2), context=width))
-                if fast
-                else "reference",
+                network=self._score_network,
                 process=process_of(config),
                 preconditioning=config.preconditioning,
                 condition_noise=config.condition_noise,
@@ -201,6 +210,12 @@ class IMDer(nn.Module):
                 dict.fromkeys(names, width), hidden=config.autoencoder, blocks=config.autoencoder_blocks
             )
         return MeanFill(dict.fromkeys(names, width)) if config.recovery == "mean" else nn.Identity()
+
+    def _score_network(self) -> nn.Module:
+        width = self.config.hidden
+        if self.config.network == "fast":
+            return fast_score_network(width, width=self.config.network_width)
+        return reference_score_network(width)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The score networks apart from the rest: gradients are clipped by group."""
