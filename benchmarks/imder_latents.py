@@ -79,11 +79,12 @@ def compare(rows: Recovered, centroids: Tensor, energy_rows: int = 1000) -> dict
     scale = rows.truth.std(0).clamp(min=1e-6)
     truth, guess, centres = rows.truth / scale, rows.guess / scale, centroids / scale
     some = torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))[:energy_rows]
+    one, other = some.chunk(2)  # no row beside itself
     nearest = torch.cdist(guess, centres).argmin(1)
     return {
         "error": (guess - truth).square().mean().sqrt().item(),
         "spread": guess.std(0).square().mean().sqrt().item(),
-        "energy distance": energy_distance(guess[some], truth[some]),
+        "energy distance": energy_distance(guess[one], truth[other]),
         "own class": class_mean(nearest == rows.label, rows.label),
     }
 
@@ -235,6 +236,9 @@ def write_latents(source: Source, candidates: Sequence[Candidate], runs: Mapping
         for level in LEVELS:
             shares = [100 * measured["coverage"][kind][level] for kind in ("drawn", "refined")]
             lines.append(f"| {100 * level:.0f} % | {shares[0]:.1f} | {shares[1]:.1f} |")
-        text += ["\n".join(lines), "\n".join(f"{k}: {v}" for k, v in errors.items())]
+        columns = list(next(iter(errors.values())))
+        lines += ["", f"| prediction | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
+        lines += [f"| {k} | {' | '.join(f'{v[c]:.3f}' for c in columns)} |" for k, v in errors.items()]
+        text.append("\n".join(lines))
     write_text(out / "latents.md", "\n\n".join(text) + "\n")
     write_json(out / "latents.json", record)

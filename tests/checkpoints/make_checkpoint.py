@@ -14,7 +14,7 @@ import torch
 
 from examples.cell import Candidate, build, run_cell
 from examples.sources import load_source
-from examples.systems import restore_config
+from examples.systems import restore_config, system_module
 from mmaffect import __version__
 from mmaffect.testing import random_batch
 from mmaffect.training import TrainConfig, load_weights, protocol
@@ -24,6 +24,18 @@ SMALL = {
     "affect_diff": {"hidden": 8, "heads": 2, "layers": 1, "feed_forward": 8, "prior_width": 8, "kernels": (1, 3)},
     "carn": {"hidden": 8, "heads": 2},
     "gru": {"hidden": 6},
+    "imder": {
+        "hidden": 8,
+        "heads": 2,
+        "layers": 1,
+        "memory_layers": 1,
+        "network": "fast",
+        "network_width": 8,
+        "evaluations": 3,
+        "training_evaluations": 2,
+        "refinement_width": 16,
+        "refinement_blocks": 1,
+    },
     "linear": {},
     "transformer": {"hidden": 8, "heads": 2, "layers": 1},
 }
@@ -31,7 +43,9 @@ SMALL = {
 
 def main(name: str) -> None:
     source = load_source(HERE / "world.toml", None)
-    candidate = Candidate(name, name, restore_config(name, SMALL[name]), TrainConfig(epochs=2))
+    config = restore_config(name, SMALL[name])
+    epochs = max(2, len(system_module(name).System(config, source.train.spec).stages))
+    candidate = Candidate(name, name, config, TrainConfig(epochs=epochs))
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch) / "run"
         run_cell(candidate, source, protocol("fixed", source.train.spec.names), seed=0, out=run)

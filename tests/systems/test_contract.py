@@ -2,16 +2,29 @@
 
 import pytest
 
-from examples.systems import affect_diff, carn, gru, linear, transformer
+from examples.systems import affect_diff, carn, gru, imder, linear, transformer
 from mmaffect.data import DataSpec
 from mmaffect.testing import CHECKS, check_system
 
 NARROW = {"hidden": 8, "heads": 2, "layers": 1, "feed_forward": 8, "prior_width": 8, "kernels": (1, 3)}
+IMDER = {
+    "hidden": 8,
+    "heads": 2,
+    "layers": 1,
+    "memory_layers": 1,
+    "network": "fast",
+    "network_width": 8,
+    "evaluations": 2,
+    "training_evaluations": 2,
+    "refinement_width": 16,
+    "refinement_blocks": 1,
+}
 SMALL = {
     "affect_diff": (affect_diff, NARROW | {"prior": False}, True),
     "carn": (carn, {"hidden": 8, "heads": 2}, True),
     "gru": (gru, {"hidden": 6}, False),
     "bidirectional gru": (gru, {"hidden": 6, "bidirectional": True}, False),
+    "imder": (imder, IMDER, True),
     "linear": (linear, {}, True),
     "transformer": (transformer, {"hidden": 8, "heads": 2, "layers": 1}, True),
 }
@@ -69,4 +82,27 @@ def test_ablations_of_affect_diff_pass_too(ablation):
         lambda spec: affect_diff.System(config, spec),
         SPECS["dialogue"],
         only=["padding", "batch_order", "absent_values"],
+    )
+
+
+# Beside the diffusion, which passes it all: what stands in its place, and its other ways.
+WAYS = {
+    "autoencoder": {"recovery": "autoencoder", "autoencoder": (6,), "autoencoder_blocks": 2},
+    "mean": {"recovery": "mean", "refinement": False},
+    "zero": {"recovery": "zero"},
+    "none": {"recovery": "none"},
+    "unconditional": {"conditional": False},
+    "joint": {"joint": True},
+    "draws": {"draws": 3},
+    "independent": {"condition_noise": "independent"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_recovery_of_imder_passes_too(way):
+    config = imder.Config(**(IMDER | WAYS[way]))
+    check_system(
+        lambda spec: imder.System(config, spec),
+        SPECS["dialogue"],
+        only=["padding", "batch_order", "absent_values", "subsets"],
     )
