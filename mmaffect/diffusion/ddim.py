@@ -35,7 +35,7 @@ def ddim(
     All samplers keep these rules. A run visits ``steps`` noise levels, from ``x`` at the first down to the last, where
     ``denoise`` is asked once more and its answer returned: ``steps`` evaluations here. Coefficients are float64. ``x``
     is never changed. Noise is drawn only where its coefficient is not 0. Gradients flow through a run, at the cost of
-    its memory; under ``torch.no_grad()`` states are written over. Between runs nothing is kept but a schedule's numbers.
+    its memory; under ``torch.no_grad()`` states are written over. Between runs only a schedule's numbers are kept.
 
     Args:
         denoise: called as ``denoise(x, t)`` with a time a sample; returns the expected data, like ``x``. The ``x``
