@@ -4,8 +4,11 @@
         [--systems LABEL ...] [--epochs N] [--validation]
 
 Studies: ``iemocap`` and ``wesad``, one model on mixed missing rates, scored at each; ``deleted``, IEMOCAP in the truly
-missing regime, text deleted from turns in training too, one model a rate. All systems of a study share extractors,
-fusion, head and their initial weights, order and masks of a seed: they differ in what puts back what is absent.
+missing regime, text deleted from turns in training too, one model a rate; of what is deleted only the data's
+standardisation knows. All systems of a study share extractors, fusion, head and their initial weights of a seed, and
+masks in validation and test: they differ in what puts back what is absent. In training order is the same in the first
+stage, so the extractors are; later a system without a stage for its recovery goes on with another order, and other
+masks unless they are for good.
 
 A run that is finished is not trained again, and one that was stopped goes on. With --validation the validation split
 stands for the test split throughout, so that choices can be made without a look at the other.

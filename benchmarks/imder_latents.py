@@ -120,7 +120,7 @@ def calibration(system: Any, source: Source) -> dict[str, Any]:
     for batch in batches(test):
         shown = change(batch)
         latents, true = system.extract(shown), system.extract(batch)
-        options = {"draws": DRAWS, "keys": batch.index}
+        options = {"draws": DRAWS, "keys": batch.index, "evaluations": system.config.evaluations}
         drawn = system.recovery.recover(latents.values, latents.observed, latents.wanted, **options)
         kinds = {"drawn": drawn, "refined": system.recover(latents, **options)}
         for name in spec.names:

@@ -225,25 +225,25 @@ def minimise(problem: Problem, model: nn.Module, loss: Callable[..., Tensor]) ->
 
 
 def autoencoder(problem: Problem) -> dict[str, Recover]:
-    """A cascade of MMIN's five blocks, on standardised values, its error counted where a value was hidden."""
+    """A cascade of MMIN's five blocks, in units of standard deviations as the diffusions, its error where hidden."""
     centre = {n: x.mean(0) for n, x in problem.train.items()}
     scale = {n: x.std(0) for n, x in problem.train.items()}
     hidden = problem.size.hidden // 2
     cascade = CascadedResidualAutoencoder(WIDTHS, hidden=(hidden, hidden // 2, hidden // 4))
 
-    def imagine(values: Values, observed: Values) -> Values:
-        imagined = cascade({n: (x - centre[n]) / scale[n] for n, x in values.items()}, observed).imagined
-        return {n: centre[n] + scale[n] * x for n, x in imagined.items()}
+    def standardise(values: Values) -> Values:
+        return {n: (x - centre[n]) / scale[n] for n, x in values.items()}
 
     def loss(values: Values, observed: Values, wanted: Values) -> Tensor:
-        return masked_reconstruction(imagine(values, observed), values, wanted)
+        goal = standardise(values)
+        return masked_reconstruction(cascade(goal, observed).imagined, goal, wanted)
 
     minimise(problem, cascade, loss)
 
     def recover(values: Values, missing: tuple[str, ...], _: Generator) -> Values:
         with torch.no_grad():
-            imagined = imagine(values, masks(missing, problem.size.rows)[0])
-        return {n: imagined[n].unsqueeze(0) for n in missing}
+            imagined = cascade(standardise(values), masks(missing, problem.size.rows)[0]).imagined
+        return {n: (centre[n] + scale[n] * imagined[n]).unsqueeze(0) for n in missing}
 
     return {"autoencoder": recover}
 

@@ -179,8 +179,10 @@ def fit_latents(
         start = torch.zeros(*leading, decoder.dim, dtype=like.dtype, device=like.device)
     else:
         check_shape("start", start, " ".join(map(str, (*leading, decoder.dim))))
-    values = {name: value.detach() for name, value in values.items()}
-    with torch.enable_grad():
+    # Out of inference mode, where systems are evaluated; its tensors are copied, since no gradient goes by them.
+    with torch.inference_mode(False), torch.enable_grad():
+        values = {name: _usable(value) for name, value in values.items()}
+        masks = {name: _usable(mask) for name, mask in masks.items()}
         latent = start.detach().clone().requires_grad_()
         adam = torch.optim.Adam([latent], lr=lr)
         cooling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
@@ -191,6 +193,11 @@ def fit_latents(
             adam.step()
             cooling.step()
     return latent.detach()
+
+
+def _usable(x: Tensor) -> Tensor:
+    """For autograd, without a gradient of its own."""
+    return x.clone() if x.is_inference() else x.detach()
 
 
 def _perceptron(widths: Sequence[int]) -> nn.Sequential:

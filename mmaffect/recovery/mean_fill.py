@@ -69,7 +69,7 @@ class MeanFill(nn.Module):
         for number, (name, mean) in enumerate(self.means.items()):
             mask = observed[name]
             count[number] += mask.sum()
-            apart = keep(values[name].double() - mean.double(), mask).flatten(0, -2).sum(0)
+            apart = keep(values[name].double() - mean.double(), mask).reshape(-1, len(mean)).sum(0)
             mean.add_((apart / count[number].clamp(min=1)).to(mean.dtype))
 
     def forward(

@@ -76,6 +76,16 @@ def test_fitting_leaves_the_decoder_alone_and_works_without_gradients():
     assert end < 0.9 * start
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_fits_in_inference_mode_too(inside):
+    views, expected = decoder(hidden=(6,)), fit_latents(decoder(hidden=(6,)), VALUES, MASKS, steps=20)
+    with torch.inference_mode():
+        values, masks = ({n: x.clone() if inside else x for n, x in given.items()} for given in (VALUES, MASKS))
+        found = fit_latents(views, values, masks, steps=20, start=torch.zeros(5, 2, dtype=torch.float64))
+    assert torch.equal(found, expected)
+    assert all(p.grad is None for p in views.parameters())
+
+
 def test_each_sample_is_fitted_by_itself():
     views = decoder(hidden=(6,))
     together = fit_latents(views, VALUES, MASKS, steps=30)

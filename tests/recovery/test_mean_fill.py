@@ -26,6 +26,14 @@ def test_means_are_of_the_observed_in_whatever_batches_they_come(seed, count, si
         np.testing.assert_allclose(mean.numpy(), expected, rtol=1e-6)
 
 
+def test_a_single_row_without_an_axis_for_it():
+    fill, row = MeanFill({"a": 2}), {"a": torch.tensor([1.0, 3.0])}
+    fill.fit(row, {"a": torch.tensor(True)})
+    fill.fit({"a": 3 * row["a"]}, {"a": torch.tensor(True)})
+    fill.fit({"a": torch.full((2,), torch.nan)}, {"a": torch.tensor(False)})
+    assert fill.means["a"].tolist() == [2.0, 6.0]
+
+
 def test_fills_what_is_wanted_and_nothing_else():
     fill = MeanFill(WIDTHS)
     fill.fit(
