@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mmaffect.ops import at_least_float32, check_choice, check_int64, check_positive, check_shape, keep
+from mmaffect.ops import at_least_float32, check_choice, check_int64, check_positive, check_shape, full_precision, keep
 
 
 def class_mean_hinge(
@@ -60,7 +60,9 @@ def class_mean_hinge(
     member = labels.unsqueeze(1) == torch.arange(classes, device=labels.device)
     weight = member.to(h.dtype)
     others = weight.sum(0) - weight
-    scores = (h @ (weight.T @ h).T - weight * h.square().sum(1, keepdim=True)) / others.clamp(min=1)
+    with full_precision(h):
+        sums = h @ (weight.T @ h).T
+    scores = (sums - weight * h.square().sum(1, keepdim=True)) / others.clamp(min=1)
     own = (scores * weight).sum(1)
     lowest = torch.full((), -torch.inf, dtype=scores.dtype, device=scores.device)
     best, answer = torch.where((others > 0) | member, scores, lowest).max(1)

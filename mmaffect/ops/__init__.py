@@ -18,6 +18,7 @@ from mmaffect.ops.group_norm import masked_group_norm
 from mmaffect.ops.keyed_noise import keyed_normal
 from mmaffect.ops.masks import (
     at_least_float32,
+    full_precision,
     keep,
     last_step,
     lengths_to_mask,
@@ -44,6 +45,7 @@ __all__ = [
     "check_shape",
     "dropout",
     "entmax",
+    "full_precision",
     "info_nce_rows",
     "is_transformed",
     "keep",

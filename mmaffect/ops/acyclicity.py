@@ -8,14 +8,13 @@ two nodes that no walk joins is a sum of exact zeros.
 
 import inspect
 import math
-from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mmaffect.ops.checks import check_choice, check_positive
-from mmaffect.ops.masks import at_least_float32
+from mmaffect.ops.masks import at_least_float32, full_precision
 
 
 def acyclicity(
@@ -120,8 +119,7 @@ class _Differentiable(torch.autograd.Function):
 
 def _evaluate(adjacency: Tensor, method: str, s: float) -> tuple[Tensor, Tensor]:
     """h, and its derivative by the squared weights."""
-    device = adjacency.device
-    with torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext():
+    with full_precision(adjacency):
         squared = adjacency * adjacency
         if method == "logdet":
             h, series = _log_determinant(squared / s)

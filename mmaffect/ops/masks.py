@@ -1,5 +1,7 @@
 """Masks: ``True`` marks a real step; whatever stands elsewhere must not matter, not even as NaN."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,22 @@ def at_least_float32(x: Tensor) -> Tensor:
         (torch.float32, torch.float64)
     """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """Out of autocast on the device of ``x``: there a product of float32 matrices is one of half precision.
+
+    Example:
+        >>> one, x = torch.ones(1, 1), torch.full((1, 1), 1.001)
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16):
+        ...     coarse = one @ x
+        ...     with full_precision(x):
+        ...         fine = one @ x
+        >>> round(coarse.item(), 3), round(fine.item(), 3)
+        (1.0, 1.001)
+    """
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def masked_mean(x: Tensor, mask: Tensor, dim: int = 1) -> Tensor:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from mmaffect.ops import at_least_float32, check_positive, keep
+from mmaffect.ops import at_least_float32, check_positive, full_precision, keep
 from mmaffect.recovery.gaussian_fit import fit_gaussian
 from mmaffect.recovery.slots import check_slot_masks, check_slots, fill_wanted, join_slots, split_slots
 
@@ -165,7 +165,8 @@ class GaussianImputation(nn.Module):
             raise ValueError(f"noise: expected shape {tuple(shape)}, got {tuple(noise.shape)}")
         varies = covariance.diagonal() > 0
         root = keep(torch.linalg.cholesky(self._as_if(covariance, varies)), varies)
-        whole = noise.to(offset.dtype) @ root.mT
+        with full_precision(root):
+            whole = noise.to(offset.dtype) @ root.mT
         missed = torch.where(there, offset - whole, torch.zeros_like(offset))
         guess = mean + whole + self._regress(missed, there, covariance)
         return fill_wanted(values, observed, wanted, split_slots(self.widths, guess))
@@ -222,4 +223,5 @@ class GaussianImputation(nn.Module):
         """Their linear regression on the observed, ``Σ_·o Σ_oo^-1 offsets``: ``(..., D, K)`` → the same."""
         # A feature that never varied tells nothing, and its variance of zero cannot be inverted.
         root = torch.linalg.cholesky(self._as_if(covariance, there & (covariance.diagonal() > 0)))
-        return covariance @ torch.cholesky_solve(offsets, root)
+        with full_precision(root):
+            return covariance @ torch.cholesky_solve(offsets, root)

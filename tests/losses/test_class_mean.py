@@ -39,6 +39,15 @@ def test_against_a_loop(seed, count, classes, margin):
         assert found.item() == pytest.approx(combined, abs=1e-9)
 
 
+def test_autocast_makes_it_no_coarser():
+    """Latents far from zero, whose products differ in their last digits."""
+    generator = torch.Generator().manual_seed(0)
+    latents, labels = 2 + 0.25 * torch.randn(500, 8, generator=generator), torch.arange(500) % 4
+    expected = class_mean_hinge(latents, labels, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(class_mean_hinge(latents, labels, 4), expected)
+
+
 def test_gathers_classes():
     torch.manual_seed(0)
     latents = torch.randn(30, 4, requires_grad=True)

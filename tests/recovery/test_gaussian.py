@@ -42,6 +42,25 @@ def by_numpy(layer, x, there):
     return mean, covariance
 
 
+def test_autocast_makes_it_no_coarser():
+    """Features nearly in line, whose large coefficients cancel."""
+    noise = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    mixing = torch.eye(6) + torch.tensor([[0.0, 3.0, 0.0, 1.0, 0.0, 2.0]] + [[0.0] * 6] * 5)
+    values = split(100 + noise * torch.tensor([1.0, 0.1, 1.0, 0.1, 1.0, 0.1]) @ mixing)
+    there = {n: torch.ones(200, dtype=torch.bool) for n in WIDTHS}
+    layer = GaussianImputation(WIDTHS)
+    layer.fit(values, there)
+    observed, wanted = {**there, "b": ~there["b"]}, {n: there[n] if n == "b" else ~there[n] for n in WIDTHS}
+
+    def found():
+        drawn = layer.recover(values, observed, wanted, noise=noise)
+        return layer(values, observed, wanted)["b"], drawn["b"], *layer.conditional(values, observed)
+
+    expected = found()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(found(), expected)
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**31))
 def test_every_subset_in_one_batch(seed):
