@@ -156,6 +156,9 @@ class IMDer(nn.Module):
             raise ValueError(f"kernel: expected an odd number of steps, got {config.kernel}")
         if config.draws < 1:
             raise ValueError(f"draws: expected at least 1, got {config.draws}")
+        for field in ("evaluations", "training_evaluations"):
+            if getattr(config, field) < 2:
+                raise ValueError(f"{field}: expected at least 2, got {getattr(config, field)}")
         self.config, self.spec = config, spec
         width, names = config.hidden, spec.names
         self.extractors = nn.ModuleDict(

@@ -4,7 +4,7 @@ import pytest
 
 from examples.systems import affect_diff, carn, gru, imder, linear, transformer
 from mmaffect.data import DataSpec
-from mmaffect.testing import CHECKS, check_system
+from mmaffect.testing import CHECKS, check_all, check_system, system_cases
 
 NARROW = {"hidden": 8, "heads": 2, "layers": 1, "feed_forward": 8, "prior_width": 8, "kernels": (1, 3)}
 IMDER = {
@@ -24,7 +24,6 @@ SMALL = {
     "carn": (carn, {"hidden": 8, "heads": 2}, True),
     "gru": (gru, {"hidden": 6}, False),
     "bidirectional gru": (gru, {"hidden": 6, "bidirectional": True}, False),
-    "imder": (imder, IMDER, True),
     "linear": (linear, {}, True),
     "transformer": (transformer, {"hidden": 8, "heads": 2, "layers": 1}, True),
 }
@@ -85,7 +84,23 @@ def test_ablations_of_affect_diff_pass_too(ablation):
     )
 
 
-# Beside the diffusion, which passes it all: what stands in its place, and its other ways.
+@pytest.mark.parametrize("kind", SPECS)
+def test_imder(kind):
+    """Whole on dialogues; elsewhere what the kind of sequence and of target changes."""
+    chosen = [c for c in CHECKS if c not in PROGRAMS] if kind == "dialogue" else ["padding", "absent_values"]
+    check_system(lambda spec: imder.System(imder.Config(**IMDER), spec), SPECS[kind], only=chosen)
+
+
+@pytest.mark.parametrize(("recovery", "programs"), [("diffusion", ["export"]), ("autoencoder", PROGRAMS)])
+def test_programs_of_imder(recovery, programs):
+    """Samplers make their schedule of numbers, which ``torch.compile`` does not trace and an export is given."""
+    case = system_cases(
+        lambda spec: imder.System(imder.Config(**(IMDER | {"recovery": recovery})), spec), SPECS["dialogue"]
+    )
+    check_all(case["forward"], programs)
+
+
+# What stands in the place of the diffusion, and its other ways.
 WAYS = {
     "autoencoder": {"recovery": "autoencoder", "autoencoder": (6,), "autoencoder_blocks": 2},
     "mean": {"recovery": "mean", "refinement": False},
@@ -101,8 +116,4 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_every_recovery_of_imder_passes_too(way):
     config = imder.Config(**(IMDER | WAYS[way]))
-    check_system(
-        lambda spec: imder.System(config, spec),
-        SPECS["dialogue"],
-        only=["padding", "batch_order", "absent_values", "subsets"],
-    )
+    check_system(lambda spec: imder.System(config, spec), SPECS["dialogue"], only=["padding", "absent_values"])

@@ -345,6 +345,8 @@ def test_it_learns_to_recover_and_evaluates_alike_in_any_batch(tmp_path):
     [
         ({"kernel": 2}, "kernel: expected an odd number of steps, got 2"),
         ({"draws": 0}, "draws: expected at least 1, got 0"),
+        ({"evaluations": 1}, "evaluations: expected at least 2, got 1"),
+        ({"training_evaluations": 1}, "training_evaluations: expected at least 2, got 1"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(changes, message):
