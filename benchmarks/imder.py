@@ -49,7 +49,14 @@ SMALL = {
     "input_dropout": 0.5,
 }
 DIALOGUES = {"hidden": 64, "epochs_complete": 15, "epochs_recovery": 15, "epochs_missing": 6, "evaluations": 6}
-WINDOWS = {"hidden": 16, "epochs_complete": 10, "epochs_recovery": 15, "epochs_missing": 4, "evaluations": 6}
+WINDOWS = {
+    "hidden": 16,
+    "kernel": 1,
+    "epochs_complete": 10,
+    "epochs_recovery": 15,
+    "epochs_missing": 4,
+    "evaluations": 6,
+}
 
 SYSTEMS: Mapping[str, Mapping[str, Any]] = {
     "imder": {},
