@@ -7,6 +7,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from mmaffect.diffusion.grids import log_snr_times
 from mmaffect.diffusion.process import Process
@@ -51,14 +52,18 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
     """Keep the numbers that a function made of its arguments, the first of which is a process or a number of levels.
 
     A schedule costs as much as twenty steps of a small state. It is kept only of what is hashed by its values, as a
-    frozen dataclass is: any other process could have changed since.
+    frozen dataclass is: any other process could have changed since, or, as a plain subclass of one, have values of its
+    own that the hash knows nothing of. An exported program is given the numbers, which no tracer has seen.
     """
     known: Callable[P, R] = lru_cache(maxsize=_KEPT)(function)  # type: ignore[assignment]
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        by_value = type(args[0]).__hash__ not in (None, object.__hash__)
-        return (known if by_value else function)(*args, **kwargs)
+        chosen = known if vars(type(args[0])).get("__hash__") is not None else function
+        if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():
+            with torch._C.DisableTorchFunction(), _disable_current_modes():
+                return chosen(*args, **kwargs)
+        return chosen(*args, **kwargs)
 
     return call
 
@@ -75,8 +80,8 @@ class Descent:
     The state is in float32 where ``x`` is in half precision; ``denoise`` is given the dtype of ``x`` and must return
     it, and times are never below float32. The caller's ``x`` and what ``denoise`` returns are only read, and the latter
     not again after the next call, so that it may reuse its output. States are written over as soon as they have been
-    read for the last time, unless something still needs them: a gradient that is to flow back through the run, or
-    a transform of ``torch.func``; then each operation makes a new tensor.
+    read for the last time, unless something still needs them: a gradient that is to flow back through the run, a
+    transform of ``torch.func``, or a compiler that traces the run; then each operation makes a new tensor.
     """
 
     def __init__(
@@ -103,7 +108,8 @@ class Descent:
         times = torch.tensor([level.t for level in self.levels], dtype=torch.float64, device="cpu").to(self.x)
         self._times = times.unsqueeze(1).repeat(1, x.shape[0]).unbind(0)
         self._denoise, self._generator, self._callback, self._dtype = denoise, generator, callback, x.dtype
-        self._transformed = is_transformed(x) or under_transform()  # of the denoiser's parameters, if not of x
+        # Of the denoiser's parameters, if not of x; or into a program, whose tensors have no memory to tell apart.
+        self._transformed = is_transformed(x) or under_transform() or torch.compiler.is_compiling()
         self._spare: list[Tensor] = []
 
     def denoise(self, step: int, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from torch import nn
 
 from mmaffect.diffusion import (
     VESDE,
@@ -362,3 +363,40 @@ def test_a_schedule_is_kept_for_processes_that_cannot_change_and_for_no_others(n
         assert torch.equal(after, run(name, process=fresh))
     assert default_levels(CosineVP(), 7) is default_levels(CosineVP(), 7)
     assert default_levels(CosineVP(), 7) != default_levels(CosineVP(s=0.01), 7)
+
+
+def test_a_subclass_with_values_of_its_own_is_not_taken_for_another():
+    class Louder(VESDE):  # equal by the fields of VESDE, of which the loudness is none
+        def __init__(self, loudness):
+            super().__init__(25.0)
+            self.loudness = loudness
+
+        def std(self, t):
+            return self.loudness * super().std(t)
+
+    assert Louder(1.0) == Louder(3.0)
+    assert default_levels(Louder(3.0), 4)[0].std == pytest.approx(3 * default_levels(Louder(1.0), 4)[0].std)
+
+
+class Run(nn.Module):
+    """A run as a program, with a denoiser that has a parameter."""
+
+    def __init__(self, name, steps, process):
+        super().__init__()
+        self.name, self.steps, self.process = name, steps, process
+        self.factor = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x):
+        return SAMPLERS[self.name](lambda x, t: self.factor * x, self.process, x, self.steps)
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_run_exports_though_its_schedule_was_never_met_and_leaves_the_schedule_numbers(name, steps):
+    process = VESDE(20.0 + steps + 0.1 * list(DETERMINISTIC).index(name))
+    with torch.no_grad():
+        batch = torch.export.Dim("batch", min=2)
+        program = torch.export.export(Run(name, steps, process), (torch.randn(3, 4),), dynamic_shapes=({0: batch},))
+    assert all(isinstance(number, float) for level in default_levels(process, steps) for number in level)
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(program.module()(x), Run(name, steps, process)(x))
