@@ -66,9 +66,8 @@ class CrossModalUNet1d(nn.Module):
     the published one needs 48 steps or another multiple of 8; masked steps are zero before every convolution, out of
     the statistics of every GroupNorm and out of the attention, so that neither padding nor its amount changes a real
     step; no position by value and no causal mask (published: see ``CrossModalEncoder``; causal, so that a step is
-    conditioned on what lies before it only). Published, the output is divided by std(t); here that belongs to the
-    ``Denoiser``: with ``"score"`` its loss weights as published, and ``"eps"`` asks for the same network without the
-    division.
+    conditioned on what lies before it only). Published, the output is divided by std(t) to be the score, and its error
+    weighed by std(t)²: that is, up to its sign, the plain error of the noise, a ``Denoiser`` that predicts ``"eps"``.
 
     Args:
         dim: width D of the steps.

@@ -221,3 +221,14 @@ def test_refusals_when_called():
     ):
         with pytest.raises(ValueError, match=message):
             network(**{"x": x, "t": t, **named})
+
+
+def test_the_published_loss_is_that_of_the_noise():
+    """Published, the score is the output over std, and the loss the mean of (std * score + noise)²."""
+    network, process = small().float(), VESDE()
+    x0, noise, t = torch.randn(5, 7, 4), torch.randn(5, 7, 4), torch.linspace(0.01, 1.0, 5)
+    context, std = torch.randn(5, 6, 4), process.std(t)[:, None, None]
+    output = network(x0 + std * noise, t, context=context)
+    published = (std * (output / std) + noise).square().mean()
+    denoiser = Denoiser(lambda *args, **told: -network(*args, **told), process, "eps")
+    torch.testing.assert_close(denoiser.loss(x0, noise=noise, t=t, context=context), published)
