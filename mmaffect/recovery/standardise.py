@@ -20,7 +20,8 @@ class RunningStandardisation(nn.Module):
 
     Moments are buffers: saved, resumed and moved with the layer. Under ``DistributedDataParallel`` every process goes
     on with those of the first one, which come from its own share of the data, as with BatchNorm. Nothing is exchanged
-    for them, so no process can wait for another.
+    for them, so no process can wait for another. Train with them in float32, as autocast does: in bfloat16 late batches
+    round to nothing, and the moments stay where the early ones put them.
 
     Args:
         dim: number of features D.
