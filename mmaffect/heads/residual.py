@@ -45,7 +45,14 @@ class ResidualHead(nn.Module):
         return f"dropout={self.dropout}"
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits or scores of each hidden state."""
+        """Logits or scores of each hidden state.
+
+        Raises:
+            ValueError: on another width.
+        """
+        width = self.expand.in_features
+        if hidden.dim() < 1 or hidden.shape[-1] != width:
+            raise ValueError(f"hidden: expected shape (..., D) with D = {width}, got {tuple(hidden.shape)}")
         inner = dropout(F.relu(self.expand(hidden)), self.dropout, training=self.training)
         out: Tensor = self.predict(hidden + self.contract(inner))
         return out

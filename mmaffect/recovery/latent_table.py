@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mmaffect.ops import at_least_float32, check_positive, check_shape, keep
+from mmaffect.ops import at_least_float32, check_int64, check_positive, check_shape, keep
 from mmaffect.recovery.slots import check_slot_masks, check_slots
 
 
@@ -51,7 +51,11 @@ class LatentTable(nn.Module):
 
         Args:
             index: the samples' numbers.
+
+        Raises:
+            ValueError: on an index that is not int64.
         """
+        check_int64(index=index)
         return nn.functional.embedding(index, self.latents)
 
 
@@ -116,10 +120,19 @@ def view_error(decoded: Mapping[str, Tensor], values: Mapping[str, Tensor], mask
     Shape:
         ``(..., D_m)`` by view, masks ``(...)`` → ``(...)``.
 
+    Raises:
+        ValueError: on other names or shapes.
+
     Example:
         >>> view_error({"a": torch.zeros(2, 3)}, {"a": torch.ones(2, 3)}, {"a": torch.tensor([True, False])})
         tensor([3., 0.])
     """
+    widths = {name: guess.shape[-1] for name, guess in decoded.items()}
+    leading = check_slots("decoded", widths, decoded)
+    if check_slots("values", widths, values) != leading:
+        given = {name: tuple(value.shape) for name, value in values.items()}
+        raise ValueError(f"values: expected shapes {leading} before the last dimension, got {given}")
+    check_slot_masks("masks", widths, masks, leading)
     errors = [
         (keep(at_least_float32(guess), masks[name]) - keep(at_least_float32(values[name]), masks[name]))
         .square()
@@ -162,6 +175,7 @@ def fit_latents(
         ValueError: on other names or shapes, or numbers out of range.
 
     Example:
+        >>> _ = torch.manual_seed(0)
         >>> decoder = MultiViewDecoder(2, {"face": 3, "voice": 2})
         >>> truth = decoder(torch.randn(5, 2))
         >>> there = {"face": torch.ones(5, dtype=torch.bool), "voice": torch.zeros(5, dtype=torch.bool)}

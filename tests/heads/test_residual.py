@@ -35,3 +35,5 @@ def test_errors_name_the_argument():
         ResidualHead(0, 1)
     with pytest.raises(ValueError, match="dropout: expected"):
         ResidualHead(2, 1, dropout=1.5)
+    with pytest.raises(ValueError, match=r"hidden: expected shape \(..., D\) with D = 4, got \(3, 5\)"):
+        ResidualHead(4, 2)(torch.zeros(3, 5))

@@ -142,3 +142,15 @@ def test_refuses():
         fit_latents(views, VALUES, MASKS, steps=0)
     with pytest.raises(ValueError, match="values: expected the modalities"):
         fit_latents(views, {"b": VALUES["b"]}, MASKS)
+
+
+def test_view_error_takes_no_other_shapes():
+    """Broadcast, one row's truth would be every row's, and a mask of entries would be one of rows."""
+    with pytest.raises(ValueError, match=r"values: expected shapes \(5,\) before the last dimension"):
+        view_error(VALUES, {n: v[:1] for n, v in VALUES.items()}, MASKS)
+    with pytest.raises(ValueError, match=r"masks\['a.1'\]"):
+        view_error(VALUES, VALUES, {n: m[:, None].expand(5, WIDTHS[n]) for n, m in MASKS.items()})
+    with pytest.raises(ValueError, match="values: expected the modalities"):
+        view_error(VALUES, {"b": VALUES["b"]}, MASKS)
+    with pytest.raises(ValueError, match="index: expected"):
+        LatentTable(3, 2)(torch.tensor([0.0]))
