@@ -261,7 +261,7 @@ def diffusion(problem: Problem, model: str) -> dict[str, Recover]:
     generator = Generator().manual_seed(problem.seed)
 
     def loss(values: Values, observed: Values, wanted: Values) -> Tensor:
-        return recovery.loss(values, wanted, observed, generator=generator)
+        return recovery.loss(values, observed, wanted, generator=generator)
 
     minimise(problem, recovery, loss)
 

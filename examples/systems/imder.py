@@ -402,7 +402,7 @@ class IMDer(nn.Module):
                 name: torch.where(known[name].unsqueeze(-1), truth.values[name], x)
                 for name, x in latents.values.items()
             }
-            return self.recovery.loss(joined, known, latents.observed)
+            return self.recovery.loss(joined, latents.observed, known)
         imagined = self.recovery(latents.values, latents.observed).imagined
         return masked_reconstruction(imagined, truth.values, known)
 

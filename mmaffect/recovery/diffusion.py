@@ -138,8 +138,8 @@ class DiffusionRecovery(nn.Module):
     def loss(
         self,
         latents: Mapping[str, Tensor],
-        wanted: Mapping[str, Tensor],
         observed: Mapping[str, Tensor],
+        wanted: Mapping[str, Tensor],
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -150,8 +150,8 @@ class DiffusionRecovery(nn.Module):
 
         Args:
             latents: the truth, where wanted or observed.
-            wanted: True = to be recovered.
             observed: True = known, and part of the condition.
+            wanted: True = to be recovered.
             generator: where the randomness comes from.
 
         Returns:

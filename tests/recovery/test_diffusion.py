@@ -137,9 +137,7 @@ def test_gathered_rows_equal_the_whole_batch(kind):
         recovery = build(condition_noise=kind).train()
         gather = (lambda wanted: None) if everything else conditional_diffusion._rows
         with patch.object(conditional_diffusion, "_rows", gather):
-            loss = recovery.loss(
-                given_scene[0], given_scene[2], given_scene[1], generator=torch.Generator().manual_seed(0)
-            )
+            loss = recovery.loss(*given_scene, generator=torch.Generator().manual_seed(0))
             loss.backward()
             recovered = recovery.recover(*given_scene, keys=keys, draws=2)
         results.append(({n: p.grad for n, p in recovery.named_parameters()} | {"loss": loss}, recovered))
@@ -158,7 +156,7 @@ def test_only_samples_that_want_something_are_evaluated():
     recovery, (latents, observed, wanted) = build(network=Count), scene()
     numbers = [int(wanted[name].any(1).sum()) for name in NAMES]
     assert 0 < max(numbers) < 6
-    recovery.loss(latents, wanted, observed)
+    recovery.loss(latents, observed, wanted)
     assert seen == numbers
     seen.clear()
     recovery.recover(latents, observed, wanted, draws=3, evaluations=4)
@@ -172,7 +170,7 @@ def test_only_samples_that_want_something_are_evaluated():
 def test_every_parameter_has_a_gradient_though_nothing_is_wanted():
     recovery, (latents, observed, _) = build().train(), scene()
     nothing = {name: torch.zeros_like(mask) for name, mask in observed.items()}
-    loss = recovery.loss(latents, nothing, observed)
+    loss = recovery.loss(latents, observed, nothing)
     loss.backward()
     assert loss.item() == 0
     assert all((p.grad == 0).all() for p in recovery.parameters())
@@ -224,7 +222,7 @@ def by_hand(recovery, given_scene, kind, generator):
 def test_loss_against_a_loop(kind, process):
     recovery = build(condition_noise=kind, process=process, preconditioning="none")
     latents, observed, wanted = given_scene = scene()
-    loss = recovery.loss(latents, wanted, observed, generator=torch.Generator().manual_seed(3))
+    loss = recovery.loss(latents, observed, wanted, generator=torch.Generator().manual_seed(3))
     expected = by_hand(recovery, given_scene, kind, torch.Generator().manual_seed(3))
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)  # times are float32
 
@@ -313,7 +311,7 @@ def trained(value, kind, steps=5):
         latents, observed, wanted = scene(seed=step)
         latents = {n: x.nan_to_num(nan=value) if not math.isnan(value) else x for n, x in latents.items()}
         optimiser.zero_grad()
-        recovery.loss(latents, wanted, observed, generator=torch.Generator().manual_seed(step)).backward()
+        recovery.loss(latents, observed, wanted, generator=torch.Generator().manual_seed(step)).backward()
         optimiser.step()
     return recovery.state_dict()
 
@@ -331,9 +329,9 @@ def test_truly_missing_values_are_never_read_in_training(kind):
 
 def test_gradients_reach_latents_that_ask_for_them_and_nothing_else():
     recovery, (latents, observed, wanted) = build().train(), scene()
-    recovery.loss(latents, wanted, observed).backward()
+    recovery.loss(latents, observed, wanted).backward()
     asked = {n: x.clone().requires_grad_() for n, x in latents.items()}
-    recovery.loss(asked, wanted, observed).backward()
+    recovery.loss(asked, observed, wanted).backward()
     for name in NAMES:
         known = (observed[name] | wanted[name]).unsqueeze(-1)
         gradient = asked[name].grad
@@ -360,10 +358,10 @@ def test_what_is_wanted_is_no_part_of_the_condition():
 def test_moments_follow_training_only():
     recovery, (latents, observed, wanted) = build(), scene()
     before = {n: x.clone() for n, x in recovery.named_buffers()}
-    recovery.loss(latents, wanted, observed)
+    recovery.loss(latents, observed, wanted)
     recovery.recover(latents, observed, wanted)
     assert all(torch.equal(x, before[n]) for n, x in recovery.named_buffers())
-    recovery.train().loss(latents, wanted, observed)
+    recovery.train().loss(latents, observed, wanted)
     for name in NAMES:
         known = (observed[name] | wanted[name]).sum()
         assert recovery.standards[name].steps == before[f"standards.{name}.steps"] + known
@@ -379,7 +377,7 @@ def test_units_are_the_callers():
         recovery = build().train()
         for standard in recovery.standards.values():
             standard.steps.zero_()
-        recovery.loss(given_latents[0], given_latents[2], given_latents[1])
+        recovery.loss(*given_latents)
         recovered.append(recovery.recover(*given_latents, keys=keys))
     for name in NAMES:
         there = (given_scene[1][name] | given_scene[2][name]).unsqueeze(-1)
@@ -396,7 +394,7 @@ def test_any_subset_any_length(seed, count, steps, modalities):
     state = {n: torch.randint(0, 3, (count, steps), generator=generator) for n in names}
     observed, wanted = ({n: s == kind for n, s in state.items()} for kind in (0, 1))
     latents = {n: torch.randn(count, steps, DIM, generator=generator) for n in names}
-    assert recovery.loss(latents, wanted, observed).isfinite()
+    assert recovery.loss(latents, observed, wanted).isfinite()
     recovered = recovery.recover(blanked(latents, observed, torch.nan), observed, wanted, evaluations=2)
     for name in names:
         assert recovered[name].isfinite().all()
@@ -409,7 +407,7 @@ def test_named_networks(network):
     latents = {n: torch.randn(3, 5, 8) for n in ("a", "b")}
     there = torch.tensor([[True] * 5, [True, False, True, False, False], [False] * 5])
     observed, wanted = {"a": there, "b": ~there}, {"a": ~there, "b": there}
-    recovery.loss(latents, wanted, observed).backward()
+    recovery.loss(latents, observed, wanted).backward()
     recovered = recovery.recover(latents, observed, wanted, draws=2, evaluations=3)
     assert all(x.isfinite().all() and x.shape == (2, 3, 5, 8) for x in recovered.values())
 
@@ -458,7 +456,7 @@ class Loss(nn.Module):
     def forward(self, latents, known, hidden):
         wanted = {name: known[name] & hidden[name] for name in NAMES}
         observed = {name: known[name] & ~hidden[name] for name in NAMES}
-        return self.recovery.loss(latents, wanted, observed)
+        return self.recovery.loss(latents, observed, wanted)
 
 
 class Recover(Loss):
