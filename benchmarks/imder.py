@@ -29,11 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 import torch
 from imder_latents import write_latents
 
-from examples.cell import Candidate, run_cell
+from examples.cell import Candidate, build, run_cell
 from examples.report import Study, write_report
 from examples.sources import Source, load_source
 from examples.systems import imder
-from mmaffect.training import Evaluation, Protocol, protocol
+from mmaffect.training import Evaluation, Protocol, evaluate_all, load_weights, protocol
+from mmaffect.training.run_directory import BEST
 
 RECIPES = Path(__file__).resolve().parent.parent / "examples" / "recipes"
 
@@ -65,6 +66,7 @@ SYSTEMS: Mapping[str, Mapping[str, Any]] = {
     "zero fill": {"recovery": "zero", "refinement": False},
     "nothing put back": {"recovery": "none"},
 }
+SEVERAL = "imder, 8 draws"  # the weights of "imder"; probabilities averaged over draws
 ABLATIONS = {label: change for label, change in imder.ABLATIONS.items() if label != "without either"}  # zero fill
 
 
@@ -130,7 +132,7 @@ def conditions_of(study: str, source: Source) -> tuple[Protocol, tuple[Protocol,
 
 def candidate(study: str, label: str, epochs: int | None) -> Candidate:
     setting = STUDIES[study]
-    config = imder.Config(**{**setting.config, **{**SYSTEMS, **ABLATIONS}[label]})
+    config = imder.Config(**{**setting.config, **{**SYSTEMS, **ABLATIONS, SEVERAL: {"draws": 8}}[label]})
     return Candidate("imder", label, config, replace(imder.TRAINING, **setting.training, epochs=epochs))
 
 
@@ -140,15 +142,20 @@ def folder(options: argparse.Namespace, chosen: Candidate, cell: Cell, parts: tu
 
 
 def train_cell(task: Task) -> tuple[Cell, dict[str, Evaluation], float]:
-    """Train and measure one cell, or measure it again."""
+    """Train and measure one cell, or measure it again; with several draws measure what was trained with one."""
     study, cell, options = task
     torch.set_num_threads(1)
     source = data_of(study, options)
     _, parts = conditions_of(study, source)
     chosen = candidate(study, cell.label, options.epochs)
     started = time.process_time()
-    out = folder(options, chosen, cell, parts)
-    found = run_cell(chosen, source, parts[cell.part], seed=cell.seed, out=out, resume=True)
+    if cell.label == SEVERAL:
+        system = build(chosen, source, cell.seed)
+        load_weights(system, folder(options, candidate(study, "imder", options.epochs), cell, parts) / BEST)
+        found = evaluate_all(system, source.test, parts[cell.part].evaluation)
+    else:
+        out = folder(options, chosen, cell, parts)
+        found = run_cell(chosen, source, parts[cell.part], seed=cell.seed, out=out, resume=True)
     return cell, found, time.process_time() - started
 
 
@@ -192,12 +199,20 @@ def main() -> None:
         for label in labels
         for part in range(len(parts))
     ]
+    measured = [
+        Cell(SEVERAL, seed, part)
+        for seed in range(options.seeds if "imder" in options.systems else 0)
+        for part in range(len(parts))
+    ]
     found: dict[Cell, dict[str, Evaluation]] = {}
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        for cell, evaluations, seconds in pool.map(train_cell, [Task(study, cell, options) for cell in cells]):
-            found[cell] = evaluations
-            print(f"{len(found)} of {len(cells)}: {cell.label}, seed {cell.seed}, {seconds:.0f} s", flush=True)
-    write_study(study, options.systems, options.seeds, found, options.out, source)
+        for some in (cells, measured):
+            for cell, evaluations, seconds in pool.map(train_cell, [Task(study, cell, options) for cell in some]):
+                found[cell] = evaluations
+                count = f"{len(found)} of {len(cells) + len(measured)}"
+                print(f"{count}: {cell.label}, seed {cell.seed}, {seconds:.0f} s", flush=True)
+    labels = [*options.systems, *([SEVERAL] if measured else [])]
+    write_study(study, labels, options.seeds, found, options.out, source)
     if ablations and "imder" in options.systems:
         write_study(study, ["imder", *ablations], fewer, found, options.out / "ablations", source)
     if not STUDIES[study].per_condition:
