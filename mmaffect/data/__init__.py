@@ -14,10 +14,12 @@ from mmaffect.data.recipe import Recipe, load_recipe
 from mmaffect.data.report import Report
 from mmaffect.data.safe_unpickle import safe_unpickle
 from mmaffect.data.sample import Sample
+from mmaffect.data.shift import word_label_mismatch, word_shift_split
 from mmaffect.data.spec import DataSpec
 from mmaffect.data.split import stratified_group_split
 from mmaffect.data.structural_model import CausalGraph, StructuralModel
 from mmaffect.data.synthetic import SyntheticAffect, synthetic_affect
+from mmaffect.data.vocabulary import Vocabulary
 
 __all__ = [
     "BayesAccuracy",
@@ -34,6 +36,7 @@ __all__ = [
     "Splits",
     "StructuralModel",
     "SyntheticAffect",
+    "Vocabulary",
     "collate",
     "load_dataset",
     "load_recipe",
@@ -45,4 +48,6 @@ __all__ = [
     "safe_unpickle",
     "stratified_group_split",
     "synthetic_affect",
+    "word_label_mismatch",
+    "word_shift_split",
 ]

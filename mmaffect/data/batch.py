@@ -29,8 +29,9 @@ class MultimodalBatch:
         confounder: an observed discrete confounder; None where there is none.
 
     Shape:
-        ``inputs[m] (B, T_m, D_m)``; ``masks[m] (B, T_m)``; ``targets (B,)``, ``(B, T)``, ``(B, C)`` or
-        ``(B, T, C)``; ``steps (B, T)``; ``index (B,)``; ``speaker (B, T)``; ``confounder (B,)`` or ``(B, T)``.
+        ``inputs[m] (B, T_m, D_m)``, or int64 ``(B, T_m)`` where m is token ids (see ``DataSpec.tokens``);
+        ``masks[m] (B, T_m)``; ``targets (B,)``, ``(B, T)``, ``(B, C)`` or ``(B, T, C)``; ``steps (B, T)``;
+        ``index (B,)``; ``speaker (B, T)``; ``confounder (B,)`` or ``(B, T)``.
 
     Example:
         >>> batch = MultimodalBatch(
@@ -118,9 +119,15 @@ class MultimodalBatch:
 
         Shape:
             ``inputs[m] (B, T_m, D_m)`` → ``(B, 1, D_m)``; ``steps`` → ``(B, 1)``.
+
+        Raises:
+            ValueError: if a modality is token ids, which have no mean.
         """
         if self.steps is not None:
             return self
+        for name, x in self.inputs.items():
+            if x.dim() == 2:
+                raise ValueError(f"inputs[{name!r}]: token ids have no mean; expected vectors (B, T, D)")
         inputs = {name: masked_mean(x, self.masks[name]).unsqueeze(1) for name, x in self.inputs.items()}
         masks = {name: mask.any(1, keepdim=True) for name, mask in self.masks.items()}
         return replace(self, inputs=inputs, masks=masks, steps=self.present.any(1, keepdim=True))
@@ -130,8 +137,11 @@ class MultimodalBatch:
 
         def move(value: Any) -> Any:
             if isinstance(value, Tensor):
-                moved = value.to(*args, **kwargs)
-                return moved if value.is_floating_point() else moved.to(value.dtype)
+                if value.is_floating_point():
+                    return value.to(*args, **kwargs)
+                # Never by way of another dtype: half precision cannot tell ids above 2048 apart.
+                device = value.new_empty(0).to(*args, **kwargs).device
+                return value.to(device, non_blocking=kwargs.get("non_blocking", False))
             if isinstance(value, dict):
                 return {k: move(v) for k, v in value.items()}
             return value

@@ -22,8 +22,8 @@ def collate(samples: Sequence[Sample]) -> MultimodalBatch:
         samples: at least one; of the same modalities, widths and kind.
 
     Raises:
-        InputError: naming the sample, if it has no modality at all, if an observed value is NaN or infinite, if
-            modalities, widths or kinds differ between samples, or if shared time is not shared.
+        InputError: naming the sample, if it has no modality at all, if an observed value is NaN or infinite, or a
+            token id negative, if modalities, widths or kinds differ between samples, or if shared time is not shared.
 
     Example:
         >>> def sample(id, length):
@@ -77,10 +77,14 @@ def _check(sample: Sample, first: Sample) -> None:
             f"masks, got {tuple(given)} and {tuple(sample.masks)}; these differ: {', '.join(differ)}"
         )
     for name, value in sample.inputs.items():
-        mask, width = sample.masks[name], first.inputs[name].shape[-1]
-        if value.dim() != 2 or value.shape[1] != width or mask.shape != value.shape[:1] or mask.dtype != torch.bool:
+        mask, like = sample.masks[name], first.inputs[name]
+        tokens = like.dim() == 1 and like.dtype == torch.int64
+        fits = value.shape[1:] == like.shape[1:] and (value.dtype == torch.int64 if tokens else value.dim() == 2)
+        if not fits or mask.shape != value.shape[:1] or mask.dtype != torch.bool:
+            width = like.shape[1] if like.dim() == 2 else "D"
+            expected = "token ids int64 (T,)" if tokens else f"values (T, {width})"
             raise InputError(
-                f"sample {sample.id!r}: modality {name!r}: expected values (T, {width}) and a bool mask (T,), "
+                f"sample {sample.id!r}: modality {name!r}: expected {expected} and a bool mask (T,), "
                 f"got {tuple(value.shape)} and {mask.dtype} {tuple(mask.shape)}"
             )
         if sample.steps is not None and len(value) not in (0, len(sample.steps)):
@@ -115,6 +119,12 @@ def _check_values(samples: Sequence[Sample], inputs: dict[str, Tensor], masks: d
             f"sample {sample.id!r}: expected at least one modality at one step, got none of {', '.join(sample.inputs)}"
         )
     for name, value in inputs.items():
+        if value.dim() == 2 and (value < 0).any():
+            row = int((value < 0).any(1).nonzero()[0])
+            raise InputError(
+                f"sample {samples[row].id!r}: modality {name!r}: expected token ids of at least 0, "
+                f"got {int(value[row].min())}"
+            )
         finite = torch.isfinite(value).flatten(1).all(1)
         if not finite.all():
             row = int((~finite).nonzero()[0])

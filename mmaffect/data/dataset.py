@@ -13,6 +13,7 @@ from mmaffect.data.batch import MultimodalBatch
 from mmaffect.data.collate import collate
 from mmaffect.data.sample import Sample
 from mmaffect.data.spec import DataSpec
+from mmaffect.ops import check_choice, keep, lengths_to_mask
 
 
 class MultimodalDataset(Dataset[Sample]):
@@ -23,7 +24,7 @@ class MultimodalDataset(Dataset[Sample]):
 
     Args:
         spec: names, widths, kinds.
-        values: rows of each modality, finite where observed.
+        values: rows of each modality, finite where observed; token ids where ``spec.tokens`` names it.
         observed: bool; True where the modality is really there.
         spans: first row and the row after the last: one tensor (shared time) or one a modality (``"single"``).
         targets: one a row in ``"dialogue"``, else one a sample.
@@ -34,8 +35,8 @@ class MultimodalDataset(Dataset[Sample]):
         groups: what a sample belongs to, by name of the grouping (for folds and for tests by group).
 
     Shape:
-        ``values[m] (R_m, D_m)``; ``observed[m] (R_m,)``; ``spans (N, 2)``; ``targets (R, ...)`` or ``(N, ...)``;
-        ``speaker (R,)``; ``confounder (R,)`` or ``(N,)``.
+        ``values[m] (R_m, D_m)``, or int64 ``(R_m,)`` of token ids; ``observed[m] (R_m,)``; ``spans (N, 2)``;
+        ``targets (R, ...)`` or ``(N, ...)``; ``speaker (R,)``; ``confounder (R,)`` or ``(N,)``.
 
     Raises:
         ValueError: if names, widths or lengths do not fit together.
@@ -86,7 +87,9 @@ class MultimodalDataset(Dataset[Sample]):
         count = len(self.ids)
         for name, width in self.spec.modalities.items():
             value, mask, span = self.values[name], self.observed[name], self.spans[name]
-            if value.dim() != 2 or value.shape[1] != width or mask.shape != value.shape[:1]:
+            if name in self.spec.tokens:
+                _check_tokens(name, value, mask, width)
+            elif value.dim() != 2 or value.shape[1] != width or mask.shape != value.shape[:1]:
                 raise ValueError(
                     f"values[{name!r}]: expected (R, {width}) with a mask (R,), "
                     f"got {tuple(value.shape)}, {tuple(mask.shape)}"
@@ -153,6 +156,29 @@ class MultimodalDataset(Dataset[Sample]):
         """Longest time axis: the shared one, or the longest of any modality in ``"single"``."""
         return max((int(length.max()) for length in self.lengths.values() if len(length)), default=0)
 
+    def protected(self, name: str) -> Tensor:
+        """Steps that no protocol of missing data hides while something of their modality is left: start and end.
+
+        Where nothing else is left, the modality is absent, start and end included.
+
+        Args:
+            name: of the modality; of vectors every step may go missing.
+
+        Shape:
+            → bool ``(N, T_m)``, with ``T_m`` the longest of ``lengths[name]``.
+
+        Raises:
+            ValueError: on an unknown name.
+        """
+        check_choice("name", name, self.spec.names)
+        real = lengths_to_mask(self.lengths[name])
+        if name not in self.spec.tokens:
+            return torch.zeros_like(real)
+        special = torch.tensor(self.spec.tokens[name].protected, dtype=torch.int64)
+        guarded = torch.isin(self.values[name], special) & self.observed[name]
+        at = self.spans[name][:, :1] + torch.arange(real.shape[1])
+        return real & guarded[torch.where(real, at, 0)] if len(guarded) else real
+
     def subset(self, indices: Sequence[int] | Tensor) -> "MultimodalDataset":
         """Some of the samples, numbered anew from 0; the flat arrays are shared.
 
@@ -190,6 +216,8 @@ class MultimodalDataset(Dataset[Sample]):
         It depends on the samples alone, not on what else lies in the flat arrays they are cut from.
         """
         digest = hashlib.sha256(repr((dict(self.spec.modalities), self.spec, self.ids, self.groups)).encode())
+        if self.spec.tokens:
+            digest.update(repr(dict(self.spec.tokens)).encode())
 
         def add(tensor: Tensor | None) -> None:
             if tensor is None:
@@ -201,7 +229,7 @@ class MultimodalDataset(Dataset[Sample]):
 
         for name in self.spec.names:
             used, spans = _used(self.spans[name], len(self.values[name]))
-            add(torch.where(self.observed[name][used, None], self.values[name][used], 0.0))
+            add(keep(self.values[name][used], self.observed[name][used]))
             add(self.observed[name][used])
             add(spans)
         shared, _ = _used(self.spans[self.spec.names[0]], len(self.values[self.spec.names[0]]))
@@ -210,6 +238,17 @@ class MultimodalDataset(Dataset[Sample]):
         add(self.speaker[shared] if self.speaker is not None else None)
         add(self.confounder[shared] if by_row and self.confounder is not None else self.confounder)
         return digest.hexdigest()
+
+
+def _check_tokens(name: str, ids: Tensor, observed: Tensor, size: int) -> None:
+    if ids.dim() != 1 or ids.dtype != torch.int64 or observed.shape != ids.shape:
+        raise ValueError(
+            f"values[{name!r}]: expected token ids int64 (R,) with a mask (R,), "
+            f"got {ids.dtype} {tuple(ids.shape)}, {tuple(observed.shape)}"
+        )
+    outside = ids[observed & ((ids < 0) | (ids >= size))]
+    if len(outside):
+        raise ValueError(f"values[{name!r}]: expected token ids of 0 … {size - 1}, got {outside[0].item()}")
 
 
 def _used(spans: Tensor, rows: int) -> tuple[Tensor, Tensor]:

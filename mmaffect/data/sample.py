@@ -21,8 +21,9 @@ class Sample:
         by_step: whether ``target`` and ``confounder`` hold an entry a step (dialogues) or one for the sample.
 
     Shape:
-        ``inputs[m] (T_m, D_m)``; ``masks[m] (T_m,)``; ``target ()``, ``(T,)``, ``(C,)`` or ``(T, C)``;
-        ``steps (T,)``; ``speaker (T,)``; ``confounder ()`` or ``(T,)``.
+        ``inputs[m] (T_m, D_m)``, or int64 ``(T_m,)`` where m is token ids; ``masks[m] (T_m,)``;
+        ``target ()``, ``(T,)``, ``(C,)`` or ``(T, C)``; ``steps (T,)``; ``speaker (T,)``;
+        ``confounder ()`` or ``(T,)``.
     """
 
     inputs: dict[str, Tensor]

@@ -13,7 +13,7 @@ With one test a check::
 """
 
 from mmaffect.testing.availability import check_nothing_left, check_subsets
-from mmaffect.testing.batches import random_batch
+from mmaffect.testing.batches import random_batch, random_dataset
 from mmaffect.testing.case import Case
 from mmaffect.testing.interface import check_interface, check_refusal
 from mmaffect.testing.invariance import (
@@ -64,6 +64,7 @@ __all__ = [
     "check_unlabelled",
     "check_zeros",
     "random_batch",
+    "random_dataset",
     "steady_noise",
     "system_cases",
 ]

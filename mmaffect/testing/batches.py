@@ -1,4 +1,4 @@
-"""Random batches of every kind a data specification allows."""
+"""Random batches and datasets of every kind a data specification allows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mmaffect.data import DataSpec, MultimodalBatch, Sample, collate
+from mmaffect.data import DataSpec, MultimodalBatch, MultimodalDataset, Sample, Vocabulary, collate
 from mmaffect.missing import random_rate
 from mmaffect.ops import check_positive
 
@@ -19,7 +19,7 @@ def random_batch(
     unlabelled: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> MultimodalBatch:
-    """Normal values, uniform labels, speakers and confounders, as they would come out of ``collate``.
+    """Normal values, uniform tokens, labels, speakers and confounders, as they would come out of ``collate``.
 
     Args:
         spec: names, widths, kind of target and of sequence.
@@ -31,8 +31,8 @@ def random_batch(
         generator: where the randomness comes from.
 
     Shape:
-        ``inputs[m] (B, T_m, D_m)``; targets by the spec's kinds, as in ``MultimodalBatch``, without an axis
-        for a single score.
+        ``inputs[m] (B, T_m, D_m)`` or ``(B, T_m)`` of token ids; targets by the spec's kinds, as in
+        ``MultimodalBatch``, without an axis for a single score.
 
     Raises:
         ValueError: on lengths below 1, or shares out of range.
@@ -56,6 +56,52 @@ def random_batch(
     leading = batch.targets.shape[:2] if spec.sequence == "dialogue" else batch.targets.shape[:1]
     available = random_rate(leading.numel(), len(spec.names), absent, generator)
     return batch.drop(available.reshape(*leading, -1))
+
+
+def random_dataset(
+    spec: DataSpec, lengths: Sequence[int] = (5, 3, 1, 4), *, generator: torch.Generator | None = None
+) -> MultimodalDataset:
+    """A dataset of the samples that :func:`random_batch` makes a batch of, with everything present and labelled.
+
+    Args:
+        spec: names, widths, kind of target and of sequence.
+        lengths: steps of each sample; see :func:`random_batch`.
+        generator: where the randomness comes from.
+
+    Raises:
+        ValueError: on lengths below 1.
+
+    Example:
+        >>> words = Vocabulary(9, unknown=1, mask=2, special=(0, 1, 2, 3, 4))
+        >>> spec = DataSpec({"text": 9, "audio": 2}, "class", ("sad", "happy"), "single", tokens={"text": words})
+        >>> data = random_dataset(spec, (4, 3), generator=torch.Generator().manual_seed(0))
+        >>> data[0].inputs["text"].tolist(), data.protected("text").tolist()
+        ([3, 8, 6, 4], [[True, False, False, True], [True, False, True, False]])
+    """
+    check_positive(lengths=min(lengths, default=0))
+    samples = [_sample(spec, lengths, row, generator) for row in range(len(lengths))]
+
+    def spans(name: str) -> Tensor:
+        ends = torch.tensor([len(s.inputs[name]) for s in samples]).cumsum(0)
+        return torch.stack([torch.cat([ends.new_zeros(1), ends[:-1]]), ends], 1)
+
+    def column(field: str, by_step: bool) -> Tensor | None:
+        found = [getattr(s, field) for s in samples]
+        return None if found[0] is None else torch.cat(found) if by_step else torch.stack(found)
+
+    by_step = spec.sequence == "dialogue"
+    targets = column("target", by_step)
+    assert targets is not None  # every sample has one
+    return MultimodalDataset(
+        spec,
+        values={n: torch.cat([s.inputs[n] for s in samples]) for n in spec.names},
+        observed={n: torch.cat([s.masks[n] for s in samples]) for n in spec.names},
+        spans={n: spans(n) for n in spec.names} if spec.sequence == "single" else spans(spec.names[0]),
+        targets=targets,
+        ids=[s.id for s in samples],
+        speaker=column("speaker", True),
+        confounder=column("confounder", by_step),
+    )
 
 
 def missing_pair(spec: DataSpec, lengths: Sequence[int], seed: int) -> tuple[MultimodalBatch, MultimodalBatch]:
@@ -88,7 +134,9 @@ def _sample(spec: DataSpec, lengths: Sequence[int], row: int, generator: torch.G
     shared = spec.sequence != "single"
     steps = [lengths[row if shared else (row + number) % len(lengths)] for number in range(len(spec.names))]
     inputs = {
-        name: torch.randn(size, width, generator=generator)
+        name: _tokens(spec.tokens[name], size, generator)
+        if name in spec.tokens
+        else torch.randn(size, width, generator=generator)
         for (name, width), size in zip(spec.modalities.items(), steps, strict=True)
     }
     by_step = spec.sequence == "dialogue"
@@ -115,3 +163,13 @@ def _sample(spec: DataSpec, lengths: Sequence[int], row: int, generator: torch.G
         confounder=whole(spec.confounders, leading) if spec.confounders else None,
         by_step=by_step,
     )
+
+
+def _tokens(vocabulary: Vocabulary, size: int, generator: torch.Generator | None) -> Tensor:
+    """Words, between start and end if there are such and room for a word."""
+    words = torch.tensor([i for i in range(vocabulary.size) if i not in vocabulary.special])
+    ids = words[torch.randint(len(words), (size,), generator=generator)]
+    ends = [i for i in vocabulary.protected if i != 0]
+    if len(ends) == 2 and size > 2:
+        ids[0], ids[-1] = ends
+    return ids

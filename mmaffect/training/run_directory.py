@@ -98,6 +98,8 @@ def check_directory(out: Path, config: Mapping[str, Any], *, resume: bool) -> bo
     # What an older library did not know yet it did as the defaults do.
     defaults = plain(TrainConfig())
     before["train"] = {n: defaults[n] for n in config["train"] if n in defaults} | before["train"]
+    if "spec" in before and "tokens" in config.get("spec", {}):
+        before["spec"] = {"tokens": {}} | before["spec"]
     differing = differences(before, dict(config))
     if differing:
         listed = "; ".join(f"{name}: {old!r} there, {new!r} now" for name, old, new in differing)
