@@ -37,6 +37,7 @@ class FitResult:
         epochs: epochs trained, all stages together.
         stopped_early: whether patience ran out.
         history: the rows of the log.
+        settled: what the system's ``settle`` returned; None if it has none.
     """
 
     out: Path
@@ -47,6 +48,7 @@ class FitResult:
     epochs: int
     stopped_early: bool
     history: tuple[dict[str, Any], ...]
+    settled: dict[str, Any] | None = None
 
 
 def fit(
@@ -78,13 +80,21 @@ def fit(
     Labels of turns or samples that the condition left with nothing are hidden from the loss: it must be finite on a
     batch without any label.
 
+    What a system takes from data by other means than gradients has two places. ``prepare(train)`` is called once with
+    the training split, before the first step of a fresh run; ``settle(valid, protocol)`` once with the validation
+    split, after the best weights were loaded, and may return plain values to be recorded. Both run on every process,
+    in evaluation mode, without gradient, and with torch's seed derived from ``seed``. They move values of buffers (or
+    parameters) that are in the state dict from the start, in their shapes: so what was prepared is in every
+    checkpoint, and a resumed run takes it from there; what was settled is written into best.safetensors, whole or
+    not at all.
+
     Args:
         system: with ``loss(observed, complete, progress)`` and, optionally, ``stages`` (a tuple of `Stage`),
             ``parameter_groups()`` (a list of dicts with ``params``, and ``lr``, ``weight_decay``, ``name`` if they
             differ), ``after_step()``, called after each step of the optimiser (for an EMA), not where fp16's loss
             scaling left one out, and ``after_validation(metrics)``, called with the validation metrics of each epoch,
             averaged over conditions; what its ``report()`` returns, plain values, stands under ``"system"`` in the
-            epoch's row of the log.
+            epoch's row of the log; ``prepare(train)`` and ``settle(valid, protocol)``, see above.
         train: samples to learn from.
         valid: samples to select by: weights, and when to stop.
         config: hyper-parameters.
@@ -142,18 +152,18 @@ def fit(
         checkpoint_steps=checkpoint_steps,
         progress_bar=progress_bar,
     )
-    if goes_on:
-        trainer.resume()
+    if not (goes_on and trainer.resume()):
+        trainer.prepare()
     workers.wait_for_everyone()  # all have looked before the first one writes
     if workers.is_main_process and not goes_on:
         start_directory(out, recorded)
     devices = [workers.device] if workers.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        trainer.run()
-    return _conclude(trainer, monitor)
+        settled = trainer.run()
+    return _conclude(trainer, monitor, settled)
 
 
-def _conclude(trainer: Trainer, monitor: str) -> FitResult:
+def _conclude(trainer: Trainer, monitor: str, settled: dict[str, Any] | None) -> FitResult:
     best, rows = trainer.position.best, read_rows(trainer.out)
     if best is None:
         raise RuntimeError("fit: the last stage ended without a validation")
@@ -166,9 +176,12 @@ def _conclude(trainer: Trainer, monitor: str) -> FitResult:
         epochs=len(rows),
         stopped_early=len(rows) < sum(s.epochs for s in trainer.stages),
         history=tuple(rows),
+        settled=settled,
     )
     if trainer.accelerator.is_main_process:
         summary = {"monitor": monitor, "best": best, "epochs": result.epochs, "stopped_early": result.stopped_early}
+        if settled is not None:
+            summary["settled"] = settled
         write_json(trainer.out / RESULT, plain({**summary, "valid": rows[best["row"]]["valid"]}))
     return result
 

@@ -103,6 +103,15 @@ class Store:
         if improved:
             settle(self.best)
 
+    def save_best(self, system: nn.Module, state: Mapping[str, Any]) -> None:
+        """Write the best weights anew, whole or not at all: those of the system as it is now.
+
+        Args:
+            system: with the weights.
+            state: what the file says of itself.
+        """
+        write_checkpoint(self.best, system_tensors(system), state)
+
     def settle_best(self, position: Position) -> None:
         """Finish or forget a draft of the best weights that a killed run left."""
         draft = temporary(self.best)

@@ -14,14 +14,16 @@ from mmaffect.training.balance import class_balance
 from mmaffect.training.checkpoint import load_weights
 from mmaffect.training.conditions import Change, Complete
 from mmaffect.training.config import Progress, Stage, TrainConfig, rate_factor
-from mmaffect.training.evaluate import evaluate_all
+from mmaffect.training.evaluate import evaluate_all, evaluating
 from mmaffect.training.journal import Journal
 from mmaffect.training.measure import is_better, labelled, mean_over_conditions
 from mmaffect.training.order import derive, epoch_batches, pieces
 from mmaffect.training.protocol import Protocol
-from mmaffect.training.run_directory import BEST
+from mmaffect.training.run_directory import BEST, plain
 from mmaffect.training.step import LossModule, check_finite, clip_gradients, hide_labels, make_optimizer
 from mmaffect.training.store import Position, Store, load_optimizer
+
+_SETTLED = "settled"
 
 
 class Trainer:
@@ -71,17 +73,22 @@ class Trainer:
         self.loaded: dict[str, Tensor] = {}
         self.journal: Journal | None = None
 
-    def resume(self) -> None:
-        """Take up the last whole checkpoint, if there is one; nothing is written."""
+    def resume(self) -> bool:
+        """Take up the last whole checkpoint, and say whether there is one; nothing is written."""
         taken = self.store.load(self.system)
         if taken is None:
-            return
+            return False
         self.position, self.loaded = taken
         if not self.accelerator.is_main_process:
             self.position.sums = {}  # the sums over all processes go on in the first
+        return True
 
-    def run(self) -> None:
-        """Train to the end, from wherever the position is."""
+    def prepare(self) -> None:
+        """Show the system the training split, once, before the first step; nothing is written."""
+        self._tell_once("prepare", self.train)
+
+    def run(self) -> dict[str, Any] | None:
+        """Train to the end, from wherever the position is; returns what `settle` found, None without such a hook."""
         if self.accelerator.is_main_process:
             self.store.settle_best(self.position)
             self.journal = Journal(self.out, self.position.rows)
@@ -92,7 +99,30 @@ class Trainer:
             if self.journal is not None:
                 self.journal.close()
         self.accelerator.wait_for_everyone()
-        load_weights(self.system, self.out / BEST)
+        return self._settle(load_weights(self.system, self.out / BEST))
+
+    def _settle(self, held: dict[str, Any]) -> dict[str, Any] | None:
+        """Let the system settle on the validation split what training does not; once, also of a run taken up again.
+
+        What it moves becomes part of the best weights, in one step: killed before, the run settles when it is resumed.
+        """
+        if not callable(getattr(self.system, "settle", None)):
+            return None
+        if _SETTLED not in held:
+            found = plain(self._tell_once("settle", self.valid, self.protocol) or {})
+            self.accelerator.wait_for_everyone()  # all have read the weights before they are written anew
+            if self.accelerator.is_main_process:
+                self.store.save_best(self.system, {**held, _SETTLED: found})
+            self.accelerator.wait_for_everyone()
+            held = load_weights(self.system, self.out / BEST)  # the same in every process, whatever it settled itself
+        settled: dict[str, Any] = held[_SETTLED]
+        return settled
+
+    def _tell_once(self, hook: str, *given: Any) -> Any:
+        """Call a hook that runs once: in evaluation mode, without gradient, with draws that move no others."""
+        with evaluating(self.system, self.device), torch.no_grad():
+            torch.manual_seed(derive(self.seed, hook))
+            return self._tell(hook, *given)
 
     def _run_stage(self, stage: Stage) -> None:
         position, number = self.position, self.position.stage

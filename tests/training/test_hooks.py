@@ -1,6 +1,7 @@
 """What the loop tells a system: how often, when, with what; and that what the system makes of it is not lost."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -109,6 +110,154 @@ def test_a_stopped_run_resumes_to_the_same_end(tmp_path, data, hook, stop):
 def rows(out):
     found = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [{k: v for k, v in row.items() if k != "seconds"} for row in found]
+
+
+def test_prepare_and_settle_are_told_once_with_their_splits(tmp_path, data):
+    system, calls = steered(), []
+    prepare, settle, loss = system.prepare, system.settle, system.loss
+
+    def told(hook, inner):
+        def call(*given):
+            modes = {module.training for module in system.modules()}
+            calls.append((hook, given, modes, torch.is_grad_enabled(), [t.clone() for t in system.parameters()]))
+            return inner(*given)
+
+        return call
+
+    system.prepare, system.settle, system.loss = told("prepare", prepare), told("settle", settle), told("loss", loss)
+    result = fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    assert [hook for hook, *_ in calls] == ["prepare"] + ["loss"] * 16 + ["settle"]
+    assert calls[0][1] == (data[0],)
+    assert calls[-1][1] == (data[1], RATES)
+    for place in (0, -1):
+        assert calls[place][2] == {False}
+        assert not calls[place][3]
+    assert calls[1][2] == {True}  # and the mode was given back
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    names = [name for name, _ in system.named_parameters()]
+    assert all(torch.equal(t, best[n]) for n, t in zip(names, calls[-1][4], strict=True))
+    assert result.settled == {"surplus": system.surplus.tolist()}
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["settled"] == result.settled
+
+
+def test_what_is_prepared_is_in_both_files_and_what_is_settled_in_the_best(tmp_path, data):
+    system = steered()
+    fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    best, last = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("best", "last"))
+    assert system.start.any()
+    assert system.surplus.any()
+    assert torch.equal(best["start"], system.start)
+    assert torch.equal(last["system/start"], system.start)
+    assert torch.equal(best["surplus"], system.surplus)
+    assert not last["system/surplus"].any()
+
+
+def test_draws_of_prepare_are_of_the_seed_and_move_no_other_draw(tmp_path, data):
+    weights = []
+    for number, draws in enumerate((0, 5, 0)):
+        system = steered()
+        prepare = system.prepare
+
+        def drawing(train, prepare=prepare, draws=draws):
+            prepare(train)
+            torch.rand(draws)
+
+        system.prepare = drawing
+        torch.manual_seed(number)
+        before = torch.get_rng_state()
+        fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / str(number))
+        assert torch.equal(torch.get_rng_state(), before)
+        weights.append(system.state_dict())
+    for other in weights[1:]:
+        assert all(torch.equal(weights[0][n], other[n]) for n in other)
+
+
+def test_nothing_is_written_where_prepare_raises(tmp_path, data):
+    system = steered()
+    system.prepare = lambda train: (_ for _ in ()).throw(ValueError("no such class"))
+    with pytest.raises(ValueError, match="no such class"):
+        fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_system_without_settle_settles_nothing(tmp_path, data):
+    result = fit(make_system(spec=make_spec("dialogue")), *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    assert result.settled is None
+    assert "settled" not in json.loads((tmp_path / "run" / "result.json").read_text())
+
+
+def test_a_run_stopped_before_its_first_checkpoint_is_prepared_again(tmp_path, data):
+    fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "whole")
+    system = steered()
+    system.loss = lambda *given: (_ for _ in ()).throw(StoppedError)
+    with pytest.raises(StoppedError):
+        fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "run", resume=True)
+    same_files(tmp_path)
+
+
+def test_a_run_stopped_after_it_is_not(tmp_path, data):
+    fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "whole")
+    system, epochs = steered(), []
+    system.after_validation = lambda metrics: epochs.append(metrics)
+    inner = system.loss
+    system.loss = lambda *given: (_ for _ in ()).throw(StoppedError) if epochs else inner(*given)
+    with pytest.raises(StoppedError):
+        fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    system = steered()
+    system.prepare = lambda train: pytest.fail("prepared again")
+    fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run", resume=True)
+    same_files(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["settle", "write", "name"])
+def test_a_run_stopped_while_it_settles_settles_when_resumed(tmp_path, data, monkeypatch, where):
+    """In the hook, before the file is flushed, or before it takes its name: the best weights stay whole throughout."""
+    fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "whole")
+    system, settled = steered(), []
+    settle = system.settle
+
+    def settling(*given):
+        found = settle(*given)
+        if where == "settle":
+            raise StoppedError
+        settled.append(found)
+        return found
+
+    def guarded(function):
+        def call(*args):
+            if settled:
+                raise StoppedError
+            return function(*args)
+
+        return call
+
+    system.settle = settling
+    with monkeypatch.context() as patch:
+        for name in {"settle": (), "write": ("fsync",), "name": ("replace",)}[where]:
+            patch.setattr(os, name, guarded(getattr(os, name)))
+        with pytest.raises(StoppedError):
+            fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    assert not load_file(tmp_path / "run" / "best.safetensors")["surplus"].any()
+    fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "run", resume=True)
+    same_files(tmp_path)
+
+
+def test_a_settled_run_is_not_settled_again(tmp_path, data):
+    first = fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "run")
+    before = (tmp_path / "run" / "best.safetensors").read_bytes()
+    system = steered()
+    system.settle = lambda *given: pytest.fail("settled again")
+    second = fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run", resume=True)
+    assert second.settled == first.settled == {"surplus": system.surplus.tolist()}
+    assert (tmp_path / "run" / "best.safetensors").read_bytes() == before
+
+
+def same_files(folder):
+    for file in ("best.safetensors", "last.safetensors"):
+        one, other = (load_file(folder / run / file) for run in ("run", "whole"))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[n], other[n]) for n in other)
 
 
 @pytest.mark.parametrize("joint", [False, True])

@@ -176,6 +176,9 @@ def test_two_processes_are_one(together, tmp_path, name, config, samples, steere
     for row, alone in zip(told[0]["history"], result.history, strict=True):
         assert row["loss"] == pytest.approx(alone["loss"], abs=1e-6)
         assert row["monitor"] == pytest.approx(alone["monitor"], abs=1e-6)
+    assert (told[0]["settled"] is None) == (not steered)
+    if steered:
+        assert told[0]["settled"]["surplus"] == pytest.approx(result.settled["surplus"], abs=1e-6)
     from mmaffect.training import evaluate, predict
 
     found = evaluate(system, valid)

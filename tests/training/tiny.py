@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmaffect.data import DataSpec, MultimodalBatch, MultimodalDataset
 from mmaffect.latent import KLController, RecallController
-from mmaffect.training import Progress, Stage
+from mmaffect.training import Progress, Protocol, Stage, evaluate_all
 
 WIDTHS = {"text": 3, "audio": 2}
 
@@ -106,7 +106,8 @@ class Steered(Tiny):
     """A system with state that only the loop's hooks move: a running mean, and a term that two controllers weigh.
 
     The term is one of the weights alone, so that it does not depend on how a batch is cut. A third controller follows
-    the samples, of which each process sees others, and weighs nothing.
+    the samples, of which each process sees others, and weighs nothing. Logits start from what was prepared, and what is
+    settled is taken from them: settled twice it would be another.
     """
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
@@ -115,6 +116,21 @@ class Steered(Tiny):
         self.by_recall, self.by_spread = RecallController(), KLController(0.01)
         self.spread_betas: list[float] = []
         self.register_buffer("average", self.head.weight.detach().clone())
+        self.register_buffer("start", torch.zeros(spec.outputs, dtype=torch.float64))
+        self.register_buffer("surplus", torch.zeros(spec.outputs, dtype=torch.float64))
+
+    def prepare(self, train: MultimodalDataset) -> None:
+        shares = [(train.targets == c).double().mean() for c in range(self.spec.outputs)]
+        self.start.copy_(torch.stack(shares) + 0.1 * torch.rand(self.spec.outputs))
+
+    def settle(self, valid: MultimodalDataset, protocol: Protocol) -> dict[str, list[float]]:
+        found = evaluate_all(self, valid, protocol.evaluation, batch_size=5).values()
+        mean = torch.stack([evaluation.predictions.mean(0) for evaluation in found]).mean(0)
+        self.surplus.copy_(0.5 * mean + 0.1 * torch.rand(self.spec.outputs))
+        return {"surplus": self.surplus.tolist()}
+
+    def forward(self, batch: MultimodalBatch) -> Tensor:
+        return super().forward(batch) + self.start - self.surplus
 
     def loss(
         self, observed: MultimodalBatch, complete: MultimodalBatch | None, progress: Progress

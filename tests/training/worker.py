@@ -122,6 +122,7 @@ def together(folder):
         tensors |= {"_predictions": found.predictions, "_values": said.values}
         save_file(tensors, folder / f"{name}-{rank}.safetensors")
         told = {"ids": found.ids, "metrics": found.metrics, "history": result.history, "value": result.value}
+        told["settled"] = result.settled
         told["betas"] = getattr(system, "spread_betas", None)
         (folder / f"{name}-{rank}.json").write_text(json.dumps(told))
 
