@@ -15,7 +15,6 @@ from mmaffect.data.report import Report
 from mmaffect.data.safe_unpickle import safe_unpickle
 from mmaffect.data.sample import Sample
 from mmaffect.data.shift import word_label_mismatch, word_shift_split
-from mmaffect.data.shift import word_label_mismatch, word_shift_split
 from mmaffect.data.spec import DataSpec
 from mmaffect.data.split import stratified_group_split
 from mmaffect.data.structural_model import CausalGraph, StructuralModel
