@@ -199,8 +199,8 @@ def test_a_run_stopped_before_its_first_checkpoint_is_prepared_again(tmp_path, d
 def test_a_run_stopped_after_it_is_not(tmp_path, data):
     fit(steered(), *data, CONFIG, protocol=RATES, out=tmp_path / "whole")
     system, epochs = steered(), []
-    system.after_validation = lambda metrics: epochs.append(metrics)
-    inner = system.loss
+    validated, inner = system.after_validation, system.loss
+    system.after_validation = lambda metrics: (validated(metrics), epochs.append(metrics))
     system.loss = lambda *given: (_ for _ in ()).throw(StoppedError) if epochs else inner(*given)
     with pytest.raises(StoppedError):
         fit(system, *data, CONFIG, protocol=RATES, out=tmp_path / "run")
