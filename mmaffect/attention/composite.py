@@ -104,8 +104,8 @@ class CompositeAttention(nn.Module):
     (biases left out). The paper was at hand as a summary only; what is computed follows the published code, but for:
 
     * **masks**. The published attention has none: its steps attend to padding. Here a step that is not there is no
-      source, and its output is zero. A modality that is absent leaves the others as if it did not exist: a
-      sample with one modality gives each of that modality's subsets the same attention, within itself.
+      source, and its output is zero unless it asks all the same. A modality that is absent leaves the others as if it
+      did not exist: a sample with one modality gives each of that modality's subsets the same attention, within itself.
     * the chain of linear maps, which is multiplied out before it meets the steps. Outputs differ by rounding.
 
     Args:
@@ -115,8 +115,8 @@ class CompositeAttention(nn.Module):
         dropout: of the attention weights of the full subset alone, as published.
 
     Shape:
-        ``x`` ``(B, T_m, D)`` and ``masks (B, T_m)`` by modality → ``y`` alike, ``scores (B, H, N, N)`` with N the sum
-        of the T_m, query by source.
+        ``x`` ``(B, T_m, D)``, ``masks`` and ``queries`` ``(B, T_m)`` by modality → ``y`` like ``x``,
+        ``scores (B, H, N, N)`` with N the sum of the T_m, query by source.
 
     Raises:
         ValueError: on a width that is no multiple of the heads, or on names that are missing or repeated.
@@ -149,41 +149,57 @@ class CompositeAttention(nn.Module):
         return f"{self.dim}, heads={self.heads}, names={self.names}, dropout={self.rate}"
 
     def forward(
-        self, x: Mapping[str, Tensor], masks: Mapping[str, Tensor | None] | None = None, *, return_scores: bool = True
+        self,
+        x: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor | None] | None = None,
+        *,
+        queries: Mapping[str, Tensor | None] | None = None,
+        return_scores: bool = True,
     ) -> CompositeOutput:
         """Attend.
 
         Args:
             x: steps by modality, in any order.
             masks: True = the step is there; all by default.
+            queries: True = the step asks even where it is no source (a step that the sample has and this modality
+                lacks); by default the sources, which always ask.
             return_scores: False leaves the scores out, and their memory.
 
         Returns:
-            ``y``: zero at steps that are not there; ``scores``: before any softmax, zero at pairs that are not there.
+            ``y``: zero at steps that do not ask; ``scores``: before any softmax, zero at pairs that are not there.
 
         Raises:
             ValueError: on other modalities, or another shape.
         """
         joined, mask, lengths = join(x, masks, self.names, self.dim)
-        y, scores = self.attend(joined, mask, lengths, return_scores=return_scores)
+        asks = mask if queries is None else mask | join_masks("queries", queries, x, self.names)
+        y, scores = self.attend(joined, mask, lengths, queries=asks, return_scores=return_scores)
         return CompositeOutput(dict(zip(self.names, y.split_with_sizes(lengths, 1), strict=True)), scores)
 
     def attend(
-        self, x: Tensor, mask: Tensor, lengths: Sequence[int], *, return_scores: bool = True
+        self,
+        x: Tensor,
+        mask: Tensor,
+        lengths: Sequence[int],
+        *,
+        queries: Tensor | None = None,
+        return_scores: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend over modalities that are joined already: stacked layers join them once.
 
         Shape:
-            ``x (B, N, D)``, ``mask (B, N)`` → ``(B, N, D)`` and ``(B, H, N, N)``.
+            ``x (B, N, D)``, ``mask`` and ``queries`` ``(B, N)`` → ``(B, N, D)`` and ``(B, H, N, N)``.
         """
-        query, key, value = (split_heads(p, self.heads) for p in self.project(keep(x, mask)).chunk(3, -1))
+        # The subset of all modalities contains every step: who finds no source there finds none at all.
+        asks = mask if queries is None else (mask | queries) & mask.any(1, keepdim=True)
+        query, key, value = (split_heads(p, self.heads) for p in self.project(keep(x, asks)).chunk(3, -1))
         seen = subset_attention(query, key, value, mask, lengths, dropout=self.rate if self.training else 0.0)
         parts = seen.mT.flatten(1, 3).split_with_sizes(lengths, -1)
-        y = keep(torch.cat([F.linear(part.mT, *self.merged(m)) for m, part in enumerate(parts)], 1), mask)
+        y = keep(torch.cat([F.linear(part.mT, *self.merged(m)) for m, part in enumerate(parts)], 1), asks)
         if not return_scores:
             return y, None
         # A product apart: above, padded keys stand for real ones, and scores are overwritten by their exponentials.
-        query, key = (keep(p, mask[:, None, :, None].expand_as(p)) for p in (query, key))
+        query, key = (keep(p, m[:, None, :, None].expand_as(p)) for p, m in ((query, asks), (key, mask)))
         return y, (query * query.shape[-1] ** -0.5) @ key.mT
 
     def merged(self, number: int) -> tuple[Tensor, Tensor]:
@@ -207,19 +223,31 @@ def join(
     Raises:
         ValueError: on other modalities than ``names``, or another shape.
     """
-    for what, given in (("x", x), ("masks", masks)):
-        if given is not None and not isinstance(given, Mapping):
-            raise ValueError(f"{what}: expected a mapping from modality to tensor, got {type(given).__name__}")
-        if given is not None and set(given) != set(names):
-            raise ValueError(f"{what}: expected {tuple(names)} (a mask of False for the absent), got {tuple(given)}")
+    _check_names("x", x, names)
     size = x[names[0]].shape[0]
-    found = []
     for name in names:
         check_shape(f"x[{name!r}]", x[name], "B T D", B=size, D=dim)
         if x[name].shape[1] == 0:
             raise ValueError(f"x[{name!r}]: expected at least one step, masked if the modality is absent, got none")
-        found.append(step_mask(f"masks[{name!r}]", x[name], None if masks is None else masks[name]))
-    return torch.cat([x[n] for n in names], 1), torch.cat(found, 1), [x[n].shape[1] for n in names]
+    mask = join_masks("masks", dict.fromkeys(names) if masks is None else masks, x, names)
+    return torch.cat([x[n] for n in names], 1), mask, [x[n].shape[1] for n in names]
+
+
+def join_masks(what: str, masks: Mapping[str, Tensor | None], x: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
+    """Masks one after the other, True throughout where there is none.
+
+    Raises:
+        ValueError: calling them ``what``, on other modalities than ``names``, or another shape.
+    """
+    _check_names(what, masks, names)
+    return torch.cat([step_mask(f"{what}[{name!r}]", x[name], masks[name]) for name in names], 1)
+
+
+def _check_names(what: str, given: object, names: Sequence[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{what}: expected a mapping from modality to tensor, got {type(given).__name__}")
+    if set(given) != set(names):
+        raise ValueError(f"{what}: expected {tuple(names)} (a mask of False for the absent), got {tuple(given)}")
 
 
 def _without_absent(key: Tensor, mask: Tensor) -> Tensor:

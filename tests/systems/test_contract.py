@@ -2,7 +2,7 @@
 
 import pytest
 
-from examples.systems import affect_diff, carn, gru, imder, linear, transformer
+from examples.systems import affect_diff, carn, cider, gru, imder, linear, transformer
 from mmaffect.data import DataSpec
 from mmaffect.testing import CHECKS, check_all, check_system, system_cases
 
@@ -22,6 +22,7 @@ IMDER = {
 SMALL = {
     "affect_diff": (affect_diff, NARROW | {"prior": False}, True),
     "carn": (carn, {"hidden": 8, "heads": 2}, True),
+    "cider": (cider, {"hidden": 8, "heads": 2, "layers": 1, "lengths": (4,)}, False),
     "gru": (gru, {"hidden": 6}, False),
     "bidirectional gru": (gru, {"hidden": 6, "bidirectional": True}, False),
     "linear": (linear, {}, True),
