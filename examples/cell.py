@@ -99,7 +99,7 @@ def run_cell(
         description=description,
         progress_bar=progress_bar,
     )
-    evaluations = evaluate_all(system, source.test, protocol.evaluation)
+    evaluations = evaluate_all(system, source.test, protocol.evaluation, prior=protocol.prior(source.train))
     if PartialState().is_main_process:
         write_text(out / RECIPE, source.text)
         if source.normaliser is not None:
@@ -115,4 +115,5 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
         "metrics": plain(evaluation.metrics),
         "counted": int(evaluation.counted.sum()),
         "excluded": evaluation.excluded,
+        "filled": int((evaluation.filled & evaluation.counted).sum()),
     }

@@ -15,6 +15,7 @@ from mmaffect.data import DataSpec
 from mmaffect.metrics import area_under_rates, holm, paired_t_test, sign_flip_test
 from mmaffect.training import Evaluation, Protocol, SummaryRow, load_weights, render, summary
 from mmaffect.training.checkpoint import write_json, write_text
+from mmaffect.training.protocol import CURVES
 from mmaffect.training.run_directory import BEST, LOG, plain, versions
 
 COLUMNS = {
@@ -84,11 +85,22 @@ def write_report(study: Study, candidates: Sequence[Candidate], source: Source, 
     if excluded:
         listed = ", ".join(f"{name}: {count}" for name, count in excluded.items())
         tables.append(f"Left with nothing observed, hence not counted: {listed}.")
+    tables += _filled(study)
     text = "\n\n".join(tables) + "\n"
     print(text)
     write_text(out / "table.md", text)
     write_json(out / "result.json", _as_json(study, candidates, source))
     _figures(study, candidates, source, out)
+
+
+def _filled(study: Study) -> list[str]:
+    """How many of the counted rows were left with nothing and predicted from the training split's labels alone."""
+    first = next(iter(study.results.values()))[0]
+    counts = {name: int((e.filled & e.counted).sum()) for name, e in first.items()}
+    listed = ", ".join(f"{name}: {count}" for name, count in counts.items() if count)
+    if not listed:
+        return []
+    return [f"Left with nothing, hence predicted for every system from the labels of the training split: {listed}."]
 
 
 def _header(study: Study) -> str:
@@ -154,15 +166,11 @@ def _significance(study: Study) -> list[str]:
 
 def _rates(study: Study) -> list[float]:
     """Missing rates of the conditions, where the protocol is a curve."""
-    return (
-        [float(c.name) for c in study.conditions.evaluation]
-        if study.conditions.name in ("random", "deletion", "feature")
-        else []
-    )
+    return [float(c.name) for c in study.conditions.evaluation] if study.conditions.name in CURVES else []
 
 
 def _areas(study: Study) -> list[str]:
-    """Area under each metric over the missing rates, divided by their span."""
+    """AUILC: area under each metric over the missing rates, divided by their span."""
     rates = _rates(study)
     if len(rates) < 2:
         return []
@@ -173,7 +181,9 @@ def _areas(study: Study) -> list[str]:
             for seed in study.values(label)
         ]
         rows.append(SummaryRow(label, summary(areas)[0].metrics))
-    return [f"## Area under the curve over missing rates\n\n{render(rows, style='markdown', digits=_digits(study))}"]
+    return [
+        f"## Area under the curve over missing rates (AUILC)\n\n{render(rows, style='markdown', digits=_digits(study))}"
+    ]
 
 
 def _as_json(study: Study, candidates: Sequence[Candidate], source: Source) -> dict[str, Any]:

@@ -41,9 +41,14 @@ class Arguments(Generic[C]):
         data: folder that holds the recipe's files; a synthetic world needs none.
         missing: protocol: which modalities or steps are hidden.
         rates: missing rates, for random (by default 0, 0.1 ... up to (M - 1)/M of M modalities, at most 0.7), deletion
-            (0.1 0.3 0.5) and feature (0, 0.1 ... 0.9). Training draws from them too; in feature it draws in [0, 1].
+            (0.1 0.3 0.5), feature, rmm, tmfm and stmfm (0, 0.1 ... 1). In random and deletion training draws from them
+            too; in the others it draws in [0, 1].
         patterns: available modalities, for fixed, such as audio+text; all by default; training draws from them too.
+            For rmfm_same with rates, such as text=0.5+audio; training draws in [0, 1].
         modality: which one is deleted, for deletion.
+        training_rates: in feature, whether a rate is drawn for each sample (the default) or for each position (as
+            CIDer's code does: a fair coin a position).
+        keep_one: in rmm, never hide all modalities.
         per_condition: train one model for each condition, under it (the papers' way: one model for each rate or
             pattern), not one model for all.
         seeds: how many, from 0.
@@ -64,10 +69,14 @@ class Arguments(Generic[C]):
     config: Annotated[C, tyro.conf.FlagConversionOff]
     training: Annotated[TrainConfig, tyro.conf.FlagConversionOff]
     data: Path | None = None
-    missing: Literal["none", "fixed", "random", "deletion", "feature", "corruption"] = "none"
+    missing: Literal[
+        "none", "fixed", "random", "deletion", "feature", "rmfm_same", "rmm", "tmfm", "stmfm", "corruption"
+    ] = "none"
     rates: tuple[float, ...] = ()
     patterns: tuple[str, ...] = ()
     modality: str | None = None
+    training_rates: Literal["sample", "position"] | None = None
+    keep_one: bool = False
     per_condition: bool = False
     seeds: int = 3
     beside: tuple[str, ...] = FLOORS
@@ -210,6 +219,8 @@ def main(arguments: list[str]) -> None:
             rates=options.rates or None,
             patterns=options.patterns or None,
             modality=options.modality,
+            training_rates=options.training_rates,
+            keep_one=options.keep_one,
         )
     except ValueError as error:
         raise InputError(f"--missing {options.missing}: {error}") from error

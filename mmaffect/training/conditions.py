@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmaffect.data import MultimodalBatch, MultimodalDataset
 from mmaffect.missing import Pattern, draw_patterns, feature_rate, fixed_pattern, random_rate
-from mmaffect.ops import InputError, check_choice, lengths_to_mask
+from mmaffect.ops import InputError, check_choice
 
 Change = Callable[[MultimodalBatch], MultimodalBatch]
 
@@ -79,7 +79,7 @@ class Patterns:
 
     def bind(self, dataset: MultimodalDataset, seed: int) -> Change:
         """Draw one pattern a sample."""
-        _check_names(self.names, dataset)
+        check_names(self.names, dataset)
         choices = [Pattern(p, fixed_pattern(self.names, p)) for p in self.patterns]
         table = draw_patterns(len(dataset), choices, torch.Generator().manual_seed(seed))
         return lambda batch: batch.drop(table[batch.index])
@@ -113,7 +113,7 @@ class RandomRate:
 
     def bind(self, dataset: MultimodalDataset, seed: int) -> Change:
         """Draw a rate a sample, and a pattern a turn or sample at that rate."""
-        _check_names(self.names, dataset)
+        check_names(self.names, dataset)
         generator = torch.Generator().manual_seed(seed)
         samples, modalities = len(dataset), len(self.names)
         picks = torch.randint(len(self.rates), (samples,), generator=generator)
@@ -159,7 +159,7 @@ class Deletion:
 
     def bind(self, dataset: MultimodalDataset, seed: int) -> Change:
         """Draw a rate a sample, and a coin a turn or sample."""
-        _check_names(self.names, dataset)
+        check_names(self.names, dataset)
         generator = torch.Generator().manual_seed(seed)
         samples, by_turn = len(dataset), dataset.spec.sequence == "dialogue"
         picks = torch.randint(len(self.rates), (samples,), generator=generator)
@@ -177,36 +177,6 @@ class Deletion:
             return batch.drop({self.modality: kept | alone})
 
         return change
-
-
-@dataclass(frozen=True)
-class FeatureRate:
-    """Single steps of single modalities are missing at a rate, independently.
-
-    Args:
-        name: in tables.
-        rate: expected share of missing steps in [0, 1]; None draws one uniformly in [0, 1] for each sample.
-
-    Raises:
-        ValueError: on a rate outside [0, 1].
-    """
-
-    name: str
-    rate: float | None
-
-    def __post_init__(self) -> None:
-        if self.rate is not None and not 0 <= self.rate <= 1:
-            raise ValueError(f"rate: expected 0 <= rate <= 1, got {self.rate}")
-
-    def bind(self, dataset: MultimodalDataset, seed: int) -> Change:
-        """Draw every step of every modality of every sample."""
-        generator = torch.Generator().manual_seed(seed)
-        if self.rate is None:
-            rate = torch.rand(len(dataset), generator=generator, dtype=torch.float64)
-        else:
-            rate = torch.full((len(dataset),), self.rate, dtype=torch.float64)
-        tables = {n: feature_rate(lengths_to_mask(k), rate, generator) for n, k in dataset.lengths.items()}
-        return lambda batch: batch.drop(rows_of(tables, batch))
 
 
 def rows_of(tables: Mapping[str, Tensor], batch: MultimodalBatch) -> dict[str, Tensor]:
@@ -228,6 +198,7 @@ def _steps(batch: MultimodalBatch) -> int:
     return next(iter(batch.masks.values())).shape[1]
 
 
-def _check_names(names: tuple[str, ...], dataset: MultimodalDataset) -> None:
+def check_names(names: tuple[str, ...], dataset: MultimodalDataset) -> None:
+    """Raise unless a condition is for the modalities of a dataset."""
     if names != dataset.spec.names:
         raise InputError(f"names: the condition is for modalities {names}, the dataset has {dataset.spec.names}")

@@ -205,6 +205,9 @@ def _check(
         names = getattr(condition, "names", train.spec.names)
         if names != train.spec.names:
             raise InputError(f"protocol: is for modalities {names}, the data have {train.spec.names}")
+        check = getattr(condition, "check", None)
+        if callable(check):
+            check(train.spec)
     if seed < 0:
         raise ValueError(f"seed: expected a value >= 0, got {seed}")
     if checkpoint_steps is not None and checkpoint_steps < 1:

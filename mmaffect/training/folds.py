@@ -73,7 +73,7 @@ def pool(spec: DataSpec, evaluations: Sequence[Evaluation]) -> Evaluation:
     """
     if not evaluations:
         raise InputError("evaluations: expected at least one, got none")
-    return assemble(spec, join([Rows(e.predictions, e.targets, e.ids, e.present) for e in evaluations]))
+    return assemble(spec, join([Rows(e.predictions, e.targets, e.ids, e.present, e.filled) for e in evaluations]))
 
 
 def _natural(name: str) -> tuple[int, str]:

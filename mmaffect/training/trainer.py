@@ -67,6 +67,7 @@ class Trainer:
         self.device: torch.device = accelerator.device
         self.steps_per_epoch = -(-len(train) // config.batch_size)
         self.weights = class_balance(train) if config.sampling == "balanced" else None
+        self.prior = protocol.prior(train)
         self.store = Store(out)
         self.names: dict[Tensor, str] = {p: name for name, p in system.named_parameters()}
         self.position = Position()
@@ -229,7 +230,7 @@ class Trainer:
         position = self.position
         hidden = stage.missing or self.config.regime == "truly"
         conditions = self.protocol.evaluation if hidden else (Complete(),)
-        found = evaluate_all(self.system, self.valid, conditions)
+        found = evaluate_all(self.system, self.valid, conditions, prior=self.prior)
         metrics = {name: evaluation.metrics for name, evaluation in found.items()}
         excluded = {name: evaluation.excluded for name, evaluation in found.items()}
         value = sum(m[self.monitor] for m in metrics.values()) / len(metrics)

@@ -4,7 +4,7 @@ from torch import nn
 
 from mmaffect.metrics import emotion_metrics
 from mmaffect.ops import InputError
-from mmaffect.training import Complete, FeatureRate, Patterns, evaluate, evaluate_all
+from mmaffect.training import Complete, FeatureRate, Patterns, evaluate, evaluate_all, prior_prediction
 from tests.training.tiny import Config, make_dataset, make_spec, make_system
 
 NAMES = ("text", "audio")
@@ -131,3 +131,46 @@ def test_conditions_need_names_of_their_own():
         evaluate_all(make_system(), make_dataset(4), (Complete(), Complete()))
     with pytest.raises(ValueError, match="conditions: expected at least one"):
         evaluate_all(make_system(), make_dataset(4), ())
+
+
+@pytest.mark.parametrize("sequence", ["single", "window", "dialogue"])
+@pytest.mark.parametrize(("target", "outputs"), KINDS)
+def test_a_prior_takes_the_place_of_what_is_said_of_nothing(sequence, target, outputs):
+    dataset = make_dataset(30, sequence=sequence, target=target, outputs=outputs)
+    if sequence == "dialogue":  # a turn that has nothing to begin with, in a dialogue that has something
+        long = int(dataset.lengths["text"].argmax())
+        for name in NAMES:
+            dataset.observed[name][dataset.spans[name][long, 1] - 1] = False
+    system = make_system(spec=dataset.spec)
+    prior = prior_prediction(dataset)
+    rates = {rate: FeatureRate(f"{rate:g}", rate) for rate in (0.0, 0.5, 1.0)}
+    with_prior = evaluate_all(system, dataset, list(rates.values()), prior=prior, batch_size=7)
+    without = evaluate_all(system, dataset, [rates[0.0], rates[0.5]], batch_size=7)
+    none = with_prior["0"]
+    lost = int((~none.present.any(1)).sum())
+    assert lost == (sequence == "dialogue")
+    for found in with_prior.values():  # the same rows at every rate
+        assert torch.equal(found.counted, none.counted)
+        assert found.excluded == lost
+        assert not (found.filled & found.present.any(1)).any()
+        assert torch.equal(found.counted, found.filled | found.present.any(1))
+    assert not none.filled.any()
+    assert with_prior["1"].filled.equal(none.present.any(1))
+    assert none.metrics == pytest.approx(without["0"].metrics, nan_ok=True)
+    half = with_prior["0.5"]
+    assert 0 < half.filled.sum() == without["0.5"].excluded - lost
+    predictions = half.predictions.reshape(len(half.ids), -1)
+    given = prior.to(predictions).expand(int(half.filled.sum()), -1)
+    assert torch.equal(predictions[half.filled], given)
+    assert torch.equal(half.predictions[~half.filled], without["0.5"].predictions[~half.filled])
+
+
+def test_at_rate_one_all_systems_are_alike():
+    dataset = make_dataset(30)
+    prior = prior_prediction(dataset)
+    one, other = (
+        evaluate(make_system(seed=seed), dataset, condition=FeatureRate("1", 1.0), prior=prior) for seed in (0, 1)
+    )
+    assert one.metrics == other.metrics
+    assert one.metrics["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert one.metrics["accuracy"] == (dataset.targets == prior.argmax()).double().mean().item()

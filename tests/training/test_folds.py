@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmaffect.ops import InputError
-from mmaffect.training import evaluate, leave_one_group_out, pool
+from mmaffect.training import FeatureRate, evaluate, leave_one_group_out, pool, prior_prediction
 from tests.training.tiny import make_dataset, make_spec, make_system
 
 
@@ -50,3 +50,18 @@ def test_pooled_folds_are_one_evaluation():
     assert pooled.metrics == pytest.approx(whole.metrics)
     with pytest.raises(InputError, match="evaluations: expected at least one, got none"):
         pool(dataset.spec, [])
+
+
+def test_each_fold_keeps_the_prior_of_its_own_training_split():
+    dataset, system = make_dataset(40), make_system()
+    gone = FeatureRate("1", 1.0)
+    parts = []
+    for fold in leave_one_group_out(dataset, "session"):
+        prior = prior_prediction(dataset.subset(fold.train))
+        parts.append(evaluate(system, dataset.subset(fold.test), condition=gone, prior=prior))
+    pooled = pool(dataset.spec, parts)
+    assert torch.equal(pooled.predictions, torch.cat([part.predictions for part in parts]))
+    assert len(pooled.predictions.unique(dim=0)) > 1
+    assert pooled.filled.all()
+    assert pooled.counted.all()
+    assert pooled.excluded == 0

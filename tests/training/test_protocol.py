@@ -1,10 +1,24 @@
 import json
 
 import pytest
+import torch
 
 from mmaffect.ops import InputError
-from mmaffect.training import Complete, Deletion, Protocol, protocol
+from mmaffect.training import (
+    Complete,
+    Deletion,
+    FeatureRate,
+    ModalityLoss,
+    ModalityRates,
+    Protocol,
+    TimeBlock,
+    TimeRate,
+    prior_prediction,
+    protocol,
+)
+from mmaffect.training.protocol import CURVES, KINDS
 from mmaffect.training.run_directory import plain
+from tests.training.tiny import make_dataset
 
 NAMES = ("text", "audio", "vision")
 
@@ -48,8 +62,9 @@ def test_rates_are_checked():
         protocol("random", NAMES, rates=[0.1, 0.7])
     with pytest.raises(ValueError, match="rates: expected at least one"):
         protocol("random", NAMES, rates=[])
-    with pytest.raises(ValueError, match=r"rates: expected 0 <= rate < 1 \(at 1 nothing is left"):
-        protocol("feature", NAMES, rates=[0.5, 1.0])
+    for kind in ("feature", "rmm", "tmfm", "stmfm"):
+        with pytest.raises(ValueError, match=r"rate: expected 0 <= rate <= 1, got 1\.1"):
+            protocol(kind, NAMES, rates=[0.5, 1.1])
 
 
 def test_arguments_of_other_kinds_are_refused():
@@ -75,7 +90,70 @@ def test_deletion_is_of_one_modality_at_rates():
         protocol("random", NAMES, modality="text")
 
 
-@pytest.mark.parametrize("kind", ["fixed", "random", "corruption"])
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [("feature", FeatureRate), ("rmm", ModalityLoss), ("tmfm", TimeRate), ("stmfm", TimeBlock)],
+)
+def test_curves_go_from_nothing_missing_to_nothing_left(kind, make):
+    made = protocol(kind, NAMES)
+    assert made.evaluation == tuple(make(f"{i / 10:g}", i / 10) for i in range(11))
+    assert made.train == make("drawn", None)
+    assert made.empty == "prior"
+    assert [c.name for c in protocol(kind, NAMES, rates=[1, 0.25]).evaluation] == ["0.25", "1"]
+
+
+def test_the_published_training_rates_are_a_coin_a_position():
+    assert protocol("feature", NAMES, training_rates="position").train.rate == 0.5
+    assert protocol("feature", NAMES, training_rates="sample") == protocol("feature", NAMES)
+    with pytest.raises(InputError, match="training_rates: 'positions' is unknown; did you mean 'position'"):
+        protocol("feature", NAMES, training_rates="positions")
+    with pytest.raises(ValueError, match="training_rates: expected none with the protocol 'rmm', got 'sample'"):
+        protocol("rmm", NAMES, training_rates="sample")
+
+
+def test_rmm_may_keep_one():
+    made = protocol("rmm", NAMES, keep_one=True)
+    assert all(c.keep_one for c in (made.train, *made.evaluation))
+    with pytest.raises(ValueError, match="keep_one: expected False with the protocol 'feature', got True"):
+        protocol("feature", NAMES, keep_one=True)
+
+
+def test_rmfm_same_has_a_rate_for_each_modality():
+    made = protocol("rmfm_same", NAMES, patterns=["text=0.5+audio", "vision=0.25"])
+    assert [c.rates for c in made.evaluation] == [(0.5, 0.0, 1.0), (1.0, 1.0, 0.25)]
+    assert made.train == ModalityRates("drawn", NAMES, None)
+    every = protocol("rmfm_same", NAMES).evaluation
+    assert [c.name for c in every] == [c.name for c in protocol("fixed", NAMES).evaluation]
+    assert [c.rates for c in every][:4] == [(0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    with pytest.raises(InputError, match="patterns: 'txt' is unknown; did you mean 'text'"):
+        protocol("rmfm_same", NAMES, patterns=["txt=0.5"])
+    with pytest.raises(ValueError, match=r"patterns: expected NAME or NAME=RATE joined by \+, got 'text=half'"):
+        protocol("rmfm_same", NAMES, patterns=["text=half"])
+    with pytest.raises(ValueError, match="rates: expected none with the protocol 'rmfm_same'"):
+        protocol("rmfm_same", NAMES, rates=[0.5])
+
+
+def test_rows_left_with_nothing_are_excluded_unless_a_prior_is_asked_for():
+    train = make_dataset(20)
+    for kind in KINDS:
+        made = protocol(kind, NAMES, modality="text" if kind == "deletion" else None)
+        prior = made.prior(train)
+        filled = kind in ("feature", "rmfm_same", "rmm", "tmfm", "stmfm")
+        assert (prior is not None) == filled
+        assert ("empty" in made.describe()) == filled  # what was recorded before there was a choice stays the same
+        assert all(part.empty == made.empty for part in made.apart())
+    assert torch.equal(protocol("feature", NAMES).prior(train), prior_prediction(train))
+    with pytest.raises(InputError, match="empty: 'priors' is unknown; did you mean 'prior'"):
+        Protocol("mine", Complete(), (Complete(),), "priors")
+
+
+def test_the_conditions_of_a_curve_are_its_rates():
+    for kind in CURVES:
+        made = protocol(kind, NAMES, modality="text" if kind == "deletion" else None)
+        assert all(0 <= float(c.name) <= 1 for c in made.evaluation)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "random", "corruption", "rmm"])
 def test_apart_trains_under_each_condition_what_it_measures_under_it(kind):
     made = protocol(kind, NAMES)
     apart = made.apart()
@@ -104,7 +182,7 @@ def test_evaluation_conditions_need_names_of_their_own():
         Protocol("mine", Complete(), ())
 
 
-@pytest.mark.parametrize("kind", ["none", "fixed", "random", "deletion", "feature", "corruption"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_protocol_describes_itself_in_json(kind):
     modality = "text" if kind == "deletion" else None
     described = plain(protocol(kind, NAMES, modality=modality).describe())
