@@ -5,7 +5,7 @@ Where that differs from ours, the page on this system in the documentation says 
 no part of a system: it takes the place of any system's head (``examples/maci.py``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -173,7 +173,7 @@ class CIDer(nn.Module):
             said = self.speaker(batch.speaker.clamp(0, self.spec.speakers - 1))
             steps = {name: x + said for name, x in steps.items()}
         if self.config.recurrence:
-            steps = {name: self.encoders[name](keep(x, there[name]), asks[name]) for name, x in steps.items()}
+            steps = {name: self.encoders[name](x, asks[name]) for name, x in steps.items()}
         hidden, scores = self.transformer(steps, there, queries=asks, return_scores=return_scores)
         return Encoded(hidden, asks, there, scores)
 
@@ -217,8 +217,7 @@ class CIDer(nn.Module):
         for name, decoder in self.decoders.items():
             h = hidden[name]
             if name in self.stretch:
-                stretch = self.stretch[name]
-                h = F.relu(stretch(_fit(h, stretch.in_features).mT).mT)
+                h = F.relu(self.stretch[name](_fit(h, self.lengths[self.anchor]).mT).mT)
             rebuilt[name] = decoder(h[:, : batch.masks[name].shape[1]])
         return rebuilt
 
@@ -235,20 +234,21 @@ class CIDer(nn.Module):
             return {"task": self._task(self.represent(observed), observed)}
         if complete is None:
             complete, observed = observed, self._hide(observed)
-        full, part = (self.encode(b, return_scores=config.beta > 0) for b in (complete, observed))
-        taught, learned = self.join(full), self.join(part)
+        both = self.encode(_stack(complete, observed), return_scores=config.beta > 0)
+        taught, learned = self.join(both).chunk(2)
         terms = {"task/complete": self._task(taught, complete), "task/observed": self._task(learned, observed)}
         if config.alpha:
-            both = complete.observed(self.spec.sequence) & observed.observed(self.spec.sequence)
-            terms["joint"] = config.alpha * cosine_distillation(learned, taught, both)
-        if full.scores is not None and part.scores is not None:
+            seen = complete.observed(self.spec.sequence) & observed.observed(self.spec.sequence)
+            terms["joint"] = config.alpha * cosine_distillation(learned, taught, seen)
+        if both.scores is not None:
+            full, part = both.scores.chunk(2)
             sources, queries = (
-                torch.cat([a[n] & b[n] for n in self.spec.names], 1)
-                for a, b in ((full.sources, part.sources), (full.asks, part.asks))
+                torch.cat([torch.stack(m.chunk(2)).all(0) for m in masks.values()], 1)
+                for masks in (both.sources, both.asks)
             )
-            terms["attention"] = config.beta * score_map_distillation(part.scores, full.scores, sources, queries)
+            terms["attention"] = config.beta * score_map_distillation(part, full, sources, queries)
         if config.gamma:
-            rebuilt = self._decode(part.hidden, observed)
+            rebuilt = self._decode({name: h.chunk(2)[1] for name, h in both.hidden.items()}, observed)
             truth = {n: complete.inputs[n][:, : x.shape[1]].detach() for n, x in rebuilt.items()}
             missing = {n: (complete.masks[n] & ~observed.masks[n])[:, : x.shape[1]] for n, x in rebuilt.items()}
             terms["features"] = config.gamma * masked_reconstruction(rebuilt, truth, missing, kind="smooth_l1")
@@ -263,6 +263,22 @@ class CIDer(nn.Module):
         weights = spec.class_weights if self.config.balanced else None
         valid = batch.observed(spec.sequence)
         return task_loss(self.head(represented), batch.targets, spec.target, valid=valid, class_weights=weights)
+
+
+def _stack(first: MultimodalBatch, second: MultimodalBatch) -> MultimodalBatch:
+    """Two batches of the same samples as one: one pass over both is faster than two."""
+
+    def both(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+        return None if a is None or b is None else torch.cat([a, b])
+
+    return replace(
+        first,
+        inputs={name: torch.cat([x, second.inputs[name]]) for name, x in first.inputs.items()},
+        masks={name: torch.cat([mask, second.masks[name]]) for name, mask in first.masks.items()},
+        steps=both(first.steps, second.steps),
+        speaker=both(first.speaker, second.speaker),
+        index=torch.cat([first.index, second.index]),
+    )
 
 
 def _span(mask: Tensor) -> Tensor:

@@ -22,7 +22,6 @@ IMDER = {
 SMALL = {
     "affect_diff": (affect_diff, NARROW | {"prior": False}, True),
     "carn": (carn, {"hidden": 8, "heads": 2}, True),
-    "cider": (cider, {"hidden": 8, "heads": 2, "layers": 1, "lengths": (4,)}, False),
     "gru": (gru, {"hidden": 6}, False),
     "bidirectional gru": (gru, {"hidden": 6, "bidirectional": True}, False),
     "linear": (linear, {}, True),
@@ -118,3 +117,30 @@ WAYS = {
 def test_every_recovery_of_imder_passes_too(way):
     config = imder.Config(**(IMDER | WAYS[way]))
     check_system(lambda spec: imder.System(config, spec), SPECS["dialogue"], only=["padding", "absent_values"])
+
+
+CIDER = {"hidden": 8, "heads": 2, "layers": 1, "lengths": (4,)}
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_cider(kind):
+    """Whole where time is shared and where it is not; elsewhere what the kind of sequence and of target changes."""
+    whole = kind in ("dialogue", "single")
+    chosen = [c for c in CHECKS if c not in PROGRAMS] if whole else ["padding", "absent_values", "subsets"]
+    check_system(lambda spec: cider.System(cider.Config(**CIDER), spec), SPECS[kind], only=chosen)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "programs"), [("single", {"recurrence": False}, PROGRAMS), ("dialogue", {}, ["export"])]
+)
+def test_programs_of_cider(kind, change, programs):
+    """Recurrent encoders may break the graph; everything else must not."""
+    case = system_cases(lambda spec: cider.System(cider.Config(**(CIDER | change)), spec), SPECS[kind])
+    check_all(case["forward"], programs)
+
+
+@pytest.mark.parametrize("kind", ["dialogue", "single"])
+@pytest.mark.parametrize("ablation", cider.ABLATIONS)
+def test_ablations_of_cider_pass_too(ablation, kind):
+    config = cider.Config(**CIDER, **cider.ABLATIONS[ablation])
+    check_system(lambda spec: cider.System(config, spec), SPECS[kind], only=["padding", "absent_values"])
