@@ -209,8 +209,10 @@ class CARN(nn.Module):
         fused, steps = self.fuse(hidden, observed)
         out = self.head(read_out(fused, steps, spec.sequence))
         truth = (observed if complete is None else complete).pooled()
+        # Where an encoder made the features, they must not learn to be easily rebuilt.
+        features = {name: x.detach() for name, x in truth.inputs.items()}
         valid = observed.observed(spec.sequence)
-        rebuilt = masked_reconstruction(self._decode(fused, steps), truth.inputs, truth.masks)
+        rebuilt = masked_reconstruction(self._decode(fused, steps), features, truth.masks)
         return {
             "task": task_loss(out, observed.targets, spec.target, valid=valid, class_weights=weights),
             "reconstruction": config.reconstruction_weight * rebuilt,

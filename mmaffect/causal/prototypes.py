@@ -36,6 +36,37 @@ def class_prototypes(values: Tensor, labels: Tensor, mask: Tensor, classes: int)
         >>> class_prototypes(values, torch.tensor([0, 1]), mask, 2).flatten().tolist()
         [2.0, 7.0]
     """
+    total, counts = class_totals(values, labels, mask, classes)
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"labels: expected a real step in every one of {classes} classes, got none in {empty}")
+    return (total / counts.unsqueeze(-1)).to(values.dtype)
+
+
+def class_totals(values: Tensor, labels: Tensor, mask: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Sums of each class over the real steps of its samples, and their number: of a split that comes in batches.
+
+    Summed over the batches, their quotient is what :func:`class_prototypes` gives of the whole.
+
+    Args:
+        values: one modality of some samples.
+        labels: as in :func:`class_prototypes`.
+        mask: True = a real step.
+        classes: how many there are.
+
+    Shape:
+        ``values (N, T, D)``, ``labels (N,)`` or ``(N, T)`` int64, ``mask (N, T)`` → ``(classes, D)``, ``(classes,)``,
+        both float64.
+
+    Raises:
+        ValueError: on other shapes, or labels out of range.
+
+    Example:
+        >>> total, counts = class_totals(
+        ...     torch.tensor([[[1.0], [3.0]]]), torch.tensor([1]), torch.ones(1, 2, dtype=torch.bool), 2)
+        >>> total.flatten().tolist(), counts.tolist()
+        ([0.0, 4.0], [0.0, 2.0])
+    """
     check_shape("values", values, "N T D")
     check_mask("mask", mask, "N T", N=values.shape[0], T=values.shape[1])
     if labels.dim() == 1:
@@ -54,10 +85,7 @@ def class_prototypes(values: Tensor, labels: Tensor, mask: Tensor, classes: int)
         member = member.flatten(0, 1).double()
         counts += member.sum(0)
         total += member.mT @ keep(value, real).flatten(0, 1).double()
-    empty = (counts == 0).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(f"labels: expected a real step in every one of {classes} classes, got none in {empty}")
-    return (total / counts.unsqueeze(-1)).to(values.dtype)
+    return total, counts
 
 
 class PrototypeHead(nn.Module):
@@ -134,6 +162,27 @@ class PrototypeHead(nn.Module):
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""
         return f"{self.dim}, classes={self.classes}, names={self.names}, learn_prior={self.prior_shift is not None}"
+
+    @torch.no_grad()
+    def fill(self, prototypes: Mapping[str, Tensor], prior: Tensor | Sequence[float]) -> None:
+        """Put other prototypes and another prior in their place, as of a head that was built before its data were seen.
+
+        Args:
+            prototypes: class means by modality, of the shapes that the head was built with.
+            prior: P(i).
+
+        Raises:
+            ValueError: on other names or shapes, or a prior that is no distribution.
+        """
+        if tuple(prototypes) != self.names:
+            raise ValueError(f"prototypes: expected {self.names}, got {tuple(prototypes)}")
+        log_prior = as_log_prior(prior)
+        check_shape("prior", log_prior, "C", C=self.classes)
+        for encoder, (name, means) in zip(self.encoders, prototypes.items(), strict=True):
+            held = encoder.get_buffer("means")
+            check_shape(f"prototypes[{name!r}]", means, "C D", C=self.classes, D=held.shape[1])
+            held.copy_(means)
+        self.given_log_prior.copy_(log_prior)
 
     @property
     def log_prior(self) -> Tensor:

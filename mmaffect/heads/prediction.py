@@ -29,7 +29,7 @@ class PredictionHead(nn.Module):
     def __init__(self, dim: int, outputs: int, *, score: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         check_positive(dim=dim, outputs=outputs)
-        self.single = score and outputs == 1
+        self.dim, self.outputs, self.single = dim, outputs, score and outputs == 1
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(dim, outputs)
 

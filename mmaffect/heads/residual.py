@@ -36,7 +36,7 @@ class ResidualHead(nn.Module):
         super().__init__()
         check_positive(dim=dim)
         check_dropout(dropout=dropout)
-        self.dropout = dropout
+        self.dim, self.outputs, self.dropout = dim, outputs, dropout
         self.expand, self.contract = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self.predict = PredictionHead(dim, outputs, score=score)
 
@@ -50,9 +50,8 @@ class ResidualHead(nn.Module):
         Raises:
             ValueError: on another width.
         """
-        width = self.expand.in_features
-        if hidden.dim() < 1 or hidden.shape[-1] != width:
-            raise ValueError(f"hidden: expected shape (..., D) with D = {width}, got {tuple(hidden.shape)}")
+        if hidden.dim() < 1 or hidden.shape[-1] != self.dim:
+            raise ValueError(f"hidden: expected shape (..., D) with D = {self.dim}, got {tuple(hidden.shape)}")
         inner = dropout(F.relu(self.expand(hidden)), self.dropout, training=self.training)
         out: Tensor = self.predict(hidden + self.contract(inner))
         return out
