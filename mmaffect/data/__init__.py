@@ -14,11 +14,14 @@ from mmaffect.data.recipe import Recipe, load_recipe
 from mmaffect.data.report import Report
 from mmaffect.data.safe_unpickle import safe_unpickle
 from mmaffect.data.sample import Sample
+from mmaffect.data.sentences import restore_tokenizer
 from mmaffect.data.shift import word_label_mismatch, word_shift_split
 from mmaffect.data.spec import DataSpec
 from mmaffect.data.split import stratified_group_split
 from mmaffect.data.structural_model import CausalGraph, StructuralModel
+from mmaffect.data.subwords import SubwordTokenizer
 from mmaffect.data.synthetic import SyntheticAffect, synthetic_affect
+from mmaffect.data.tokenizer import Tokenizer, WordTokenizer
 from mmaffect.data.vocabulary import Vocabulary
 
 __all__ = [
@@ -35,8 +38,11 @@ __all__ = [
     "Sample",
     "Splits",
     "StructuralModel",
+    "SubwordTokenizer",
     "SyntheticAffect",
+    "Tokenizer",
     "Vocabulary",
+    "WordTokenizer",
     "collate",
     "load_dataset",
     "load_recipe",
@@ -45,6 +51,7 @@ __all__ = [
     "read_gcnet",
     "read_mmsa",
     "read_mult",
+    "restore_tokenizer",
     "safe_unpickle",
     "stratified_group_split",
     "synthetic_affect",

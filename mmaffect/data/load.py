@@ -1,6 +1,7 @@
 """From a recipe and a folder to training, validation and test data; from new files to data without labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -12,13 +13,16 @@ from torch import Tensor
 from mmaffect.data.arrays import Array, ArrayFile, locate
 from mmaffect.data.dataset import MultimodalDataset
 from mmaffect.data.layout import Cut, cut_samples
+from mmaffect.data.modality_rows import ModalityRows
 from mmaffect.data.normalise import Normaliser, group_statistics
 from mmaffect.data.partition import assign_splits
 from mmaffect.data.recipe import SPLITS, Recipe
 from mmaffect.data.report import Report
 from mmaffect.data.rows import Rows, read_rows
+from mmaffect.data.sentences import fit_tokenizer
 from mmaffect.data.spec import DataSpec, SequenceKind
 from mmaffect.data.targets import Targets, blank_targets, encode_targets
+from mmaffect.data.tokenizer import Tokenizer
 from mmaffect.ops import InputError, check_choice
 
 
@@ -31,6 +35,7 @@ class Splits(NamedTuple):
         test: what is reported.
         report: counts.
         normaliser: training statistics, to be kept for new data.
+        tokenizers: of the modalities that are token ids, to be kept for new data.
     """
 
     train: MultimodalDataset
@@ -38,6 +43,7 @@ class Splits(NamedTuple):
     test: MultimodalDataset
     report: Report
     normaliser: Normaliser
+    tokenizers: Mapping[str, Tokenizer] = {}
 
 
 def load_dataset(
@@ -47,11 +53,13 @@ def load_dataset(
     sequence: str | None = None,
     context: int | None = None,
     holdout: Sequence[object] | None = None,
+    tokenizer: str | PathLike[str] | None = None,
 ) -> Splits:
     """Load what a recipe describes.
 
     Values are normalised with statistics of the observed rows of the training split (labelled or not), or within
-    each group; then held within ``± clip``. Samples without a label or without any modality are left out and counted.
+    each group; then held within ``± clip``. Words are learned from the training split alone. Samples without a label or
+    without any modality are left out and counted.
 
     Args:
         recipe: from ``load_recipe``.
@@ -60,26 +68,38 @@ def load_dataset(
         context: steps of a window; the recipe's by default.
         holdout: ``(column, value, ...)``: leave these groups of one of the recipe's ``fold`` columns out as the test
             split; the next group in order (the first after the last) is the validation split, the rest trains.
+        tokenizer: ``"words"`` or a folder, in place of the recipe's, for all that is text.
 
     Raises:
         InputError: naming file, key, what was given and what was expected.
     """
     kind, steps = _sequence(recipe, sequence, context)
     file = ArrayFile(locate(folder, recipe.file))
+    if tokenizer is not None:
+        recipe = _with_tokenizer(recipe, tokenizer)
     rows = read_rows(file, recipe, kind)
     key = "target.array"
     array = file.rows(recipe.target.array, key)[rows.layout.order]
     targets = encode_targets(array, recipe.target, f"{file.label}: {key} = {recipe.target.array!r}")
     split = torch.from_numpy(assign_splits(file, recipe, kind, rows.layout, targets, holdout))
+    tokenizers = {
+        name: fit_tokenizer(
+            recipe.modalities[name], found, split == 0, Path(folder), f"{file.label}: modalities.{name}"
+        )
+        for name, found in rows.sentences.items()
+    }
+    rows = rows.tokenised(recipe, tokenizers)
+    tokens = {name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()}
     normaliser = _fit(file, recipe, rows, split == 0)
     spec = DataSpec(
-        modalities={name: m.values.shape[1] for name, m in rows.modalities.items()},
+        modalities={n: tokens[n].size if n in tokens else m.values.shape[1] for n, m in rows.modalities.items()},
         target=recipe.target.kind,
         classes=recipe.target.classes,
         sequence=kind,
         speakers=0 if rows.speaker is None else int(rows.speaker.max()) + 1,
         confounders=0 if recipe.confounder is None else len(recipe.confounder.values),
         class_shares=_shares(targets, split == 0, recipe),
+        tokens=tokens,
     )
     cut = cut_samples(rows.layout, kind, steps, targets.labelled, rows.something)
     counts = {name: int((split[cut.row] == code).sum()) for code, name in enumerate(SPLITS)}
@@ -88,7 +108,7 @@ def load_dataset(
             raise InputError(f"{file.label}: split {name!r}: expected labelled samples that have a modality, got none")
     values = _normalised(rows, normaliser)
     train, valid, test = (_build(spec, rows, values, targets, cut, split[cut.row] == code) for code in range(3))
-    return Splits(train, valid, test, _report(recipe, kind, rows, targets, split, cut, counts), normaliser)
+    return Splits(train, valid, test, _report(recipe, kind, rows, targets, split, cut, counts), normaliser, tokenizers)
 
 
 def load_unlabelled(
@@ -98,6 +118,7 @@ def load_unlabelled(
     sequence: str | None,
     context: int | None,
     spec: DataSpec,
+    tokenizers: Mapping[str, Tokenizer] | None = None,
 ) -> MultimodalDataset:
     """Load new data without labels for a fitted system: the recipe's target, split and fold columns are not read.
 
@@ -112,6 +133,7 @@ def load_unlabelled(
         sequence: as in that fit; None: as in ``spec``.
         context: as in that fit; None: as in the recipe.
         spec: of that fit; modalities, widths and speakers must agree.
+        tokenizers: from that fit; they are needed for what is token ids.
 
     Returns:
         A dataset with targets of -100 or NaN.
@@ -128,7 +150,16 @@ def load_unlabelled(
     path = Path(file)
     source = ArrayFile(path / recipe.file if (path / recipe.file).exists() else path)
     rows = read_rows(source, recipe, kind, dict(spec.modalities))
+    known = {name: tokenizer.vocabulary for name, tokenizer in (tokenizers or {}).items()}
+    if known != spec.tokens or known.keys() != rows.sentences.keys():
+        raise InputError(
+            f"{recipe.source}: expected the tokenizers of {tuple(spec.tokens)} that the system was fitted with, "
+            f"got those of {tuple(known)}, and a recipe with tokenizers for {tuple(rows.sentences)}"
+        )
+    rows = rows.tokenised(recipe, tokenizers or {})
     for name, modality in rows.modalities.items():
+        if name in known:
+            continue
         width = modality.values.shape[1]
         if width != spec.modalities[name]:
             array = recipe.modalities[name].array
@@ -159,10 +190,21 @@ def _sequence(recipe: Recipe, sequence: str | None, context: int | None) -> tupl
     return cast(SequenceKind, kind), steps
 
 
+def _with_tokenizer(recipe: Recipe, tokenizer: str | PathLike[str]) -> Recipe:
+    """The recipe with another tokenizer for all that is text; a folder need not lie inside the data folder."""
+    chosen = "words" if tokenizer == "words" else str(Path(tokenizer).absolute())
+    if not any(modality.tokenizer for modality in recipe.modalities.values()):
+        raise InputError(f"tokenizer: expected a recipe with a modality of sentences, {recipe.source} has none")
+    modalities = {n: replace(m, tokenizer=chosen) if m.tokenizer else m for n, m in recipe.modalities.items()}
+    return replace(recipe, modalities=modalities)
+
+
 def _fit(file: ArrayFile, recipe: Recipe, rows: Rows, training: Tensor) -> Normaliser:
     """Statistics of what is observed in training; every modality must be, in every column."""
     mean, sd = {}, {}
     for name, modality in rows.modalities.items():
+        if recipe.modalities[name].tokenizer is not None:
+            continue
         used = training[modality.owner]
         values, valid = modality.values[used], modality.valid[used]
         found = group_statistics(values, valid, torch.zeros(len(values), dtype=torch.int64), 1)
@@ -186,10 +228,13 @@ def _shares(targets: Targets, training: Tensor, recipe: Recipe) -> tuple[float, 
 
 
 def _normalised(rows: Rows, normaliser: Normaliser) -> dict[str, Tensor]:
-    return {
-        name: normaliser.apply(name, m.values, m.valid, rows.within[name][m.owner] if name in rows.within else None)
-        for name, m in rows.modalities.items()
-    }
+    def apply(name: str, rows_of: ModalityRows) -> Tensor:
+        if rows_of.values.dim() == 1:
+            return rows_of.values  # token ids
+        group = rows.within[name][rows_of.owner] if name in rows.within else None
+        return normaliser.apply(name, rows_of.values, rows_of.valid, group)
+
+    return {name: apply(name, modality) for name, modality in rows.modalities.items()}
 
 
 def _build(

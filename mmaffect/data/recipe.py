@@ -4,10 +4,11 @@ import re
 import tomllib
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, cast
 
-from mmaffect.data.spec import SequenceKind, TargetKind
+from mmaffect.data.spec import SequenceKind
+from mmaffect.data.target_recipe import TargetRecipe, read_target
 from mmaffect.data.toml_table import Scalar, Table
 from mmaffect.ops import InputError
 
@@ -21,7 +22,8 @@ class ModalityRecipe:
     """One modality.
 
     Args:
-        array: its values, ``(N,)``, ``(N, D)``, ``(N, T, D)`` (padded behind); ``(R,)``, ``(R, D)`` with ``offsets``.
+        array: its values, ``(N,)``, ``(N, D)``, ``(N, T, D)`` (padded behind); ``(R,)``, ``(R, D)`` with ``offsets``;
+            strings ``(N,)`` with ``tokenizer``.
         available: bool array ``(N,)``; False where the modality is really missing.
         normalise: ``"none"``; ``"train"``: mean and sd of the training split; ``"group"``: of each group, label-free.
         normalise_by: the column of the groups, for ``"group"``.
@@ -29,6 +31,10 @@ class ModalityRecipe:
         log_offset: see ``log``.
         offsets: int array ``(N + 1,)``: sample i is rows ``offsets[i]:offsets[i + 1]`` of ``array`` (``single`` only).
         lengths: int array ``(N,)``: how many of the T steps are real (``single`` only).
+        tokenizer: what makes token ids of sentences (``single`` only): ``"words"``, the words of the training split;
+            or a folder with a Hugging Face tokenizer, relative to the data folder. None: the array holds numbers.
+        min_count: rarer words are unknown, for ``"words"``.
+        max_tokens: longer sentences lose their last tokens; start and end count. None: as many as the tokenizer takes.
     """
 
     array: str
@@ -39,27 +45,9 @@ class ModalityRecipe:
     log_offset: float = 1.0
     offsets: str | None = None
     lengths: str | None = None
-
-
-@dataclass(frozen=True)
-class TargetRecipe:
-    """What is predicted.
-
-    Args:
-        kind: ``"class"``, ``"multilabel"`` or ``"score"``.
-        array: ``(N,)`` for classes, ``(N, C)`` of 0 and 1 for labels, ``(N,)`` or ``(N, K)`` for scores.
-        classes: names of the classes, labels or scores.
-        values: for each class the values of the array that mean it; None: the array holds indices of ``classes``.
-        unlabelled: values that mean "no label for this task".
-        range: least and greatest score that is allowed.
-    """
-
-    kind: TargetKind
-    array: str
-    classes: tuple[str, ...]
-    values: tuple[tuple[Scalar, ...], ...] | None = None
-    unlabelled: tuple[Scalar, ...] = ()
-    range: tuple[float, float] | None = None
+    tokenizer: str | None = None
+    min_count: int = 2
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -145,9 +133,9 @@ def load_recipe(path: str | PathLike[str]) -> Recipe:
     groups = Table(source, "groups", values.get("groups", {}), ("sequence", "speaker", "fold"))
     recipe = Recipe(
         name=top.text("name"),
-        file=_inside(top),
+        file=top.inside("file", "the data folder"),
         modalities=_modalities(top),
-        target=_target(source, values.get("target", {})),
+        target=read_target(source, values.get("target", {})),
         split=_split(source, values.get("split", {})),
         id=top.text_or_none("id"),
         sequence=cast(SequenceKind, top.choice("sequence", ("dialogue", "window", "single"))),
@@ -166,14 +154,6 @@ def load_recipe(path: str | PathLike[str]) -> Recipe:
     return recipe
 
 
-def _inside(top: Table) -> str:
-    file = top.text("file")
-    path = PurePosixPath(file.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in file:
-        top.fail("file", "a relative path inside the data folder")
-    return file
-
-
 def _modalities(top: Table) -> dict[str, ModalityRecipe]:
     tables = top.values.get("modalities", {})
     if not isinstance(tables, dict) or not tables:
@@ -184,8 +164,15 @@ def _modalities(top: Table) -> dict[str, ModalityRecipe]:
 def _modality(source: str, name: str, values: object) -> ModalityRecipe:
     if not re.fullmatch(r"[\w-]+", name):
         raise InputError(f"{source}: modalities: expected names of letters, digits, _ and -, got {name!r}")
-    known = ("array", "available", "normalise", "normalise_by", "log", "log_offset", "offsets", "lengths")
-    table = Table(source, f"modalities.{name}", values, known)
+    numeric = ("normalise", "normalise_by", "log", "log_offset", "offsets", "lengths")
+    table = Table(
+        source, f"modalities.{name}", values, ("array", "available", *numeric, "tokenizer", "min_count", "max_tokens")
+    )
+    if "tokenizer" in table.values:
+        return _text(table, numeric)
+    for key in ("min_count", "max_tokens"):
+        if key in table.values:
+            table.fail(key, "no such key without a tokenizer")
     log: bool | tuple[int, int] = False
     if "log" in table.values:
         given = table.values["log"]
@@ -210,29 +197,22 @@ def _modality(source: str, name: str, values: object) -> ModalityRecipe:
     )
 
 
-def _target(source: str, values: object) -> TargetRecipe:
-    table = Table(source, "target", values, ("kind", "array", "classes", "values", "unlabelled", "range"))
-    kind = cast(TargetKind, table.choice("kind", ("class", "multilabel", "score")))
-    classes = table.texts("classes")
-    least = 2 if kind == "class" else 1
-    if len(classes) < least:
-        table.fail("classes", f"a list of at least {least} names")
-    meant: tuple[tuple[Scalar, ...], ...] | None = None
-    if "values" in table.values:
-        given = table.values["values"]
-        if kind != "class" or not isinstance(given, list) or len(given) != len(classes):
-            table.fail("values", f"only for kind = 'class', one entry a class ({len(classes)})")
-        meant = tuple(tuple(v) if isinstance(v, list) else (v,) for v in given)
-        flat = [v for entry in meant for v in entry]
-        if not all(isinstance(v, str | int | float) for v in flat) or len(set(flat)) != len(flat):
-            table.fail("values", "different strings, numbers or lists of these")
-    limits: tuple[float, float] | None = None
-    if "range" in table.values:
-        low, high = table.numbers("range", 2)
-        if kind != "score" or low >= high:
-            table.fail("range", "only for kind = 'score', [least, greatest]")
-        limits = (low, high)
-    return TargetRecipe(kind, table.text("array"), classes, meant, table.scalars("unlabelled"), limits)
+def _text(table: Table, numeric: tuple[str, ...]) -> ModalityRecipe:
+    """A modality of sentences; what is done to numbers cannot be asked for."""
+    for key in numeric:
+        if key in table.values:
+            table.fail(key, "no such key beside a tokenizer")
+    tokenizer = table.text("tokenizer")
+    if tokenizer != "words" and "min_count" in table.values:
+        table.fail("min_count", "no such key beside a tokenizer from a folder")
+    return ModalityRecipe(
+        array=table.text("array"),
+        available=table.text_or_none("available"),
+        normalise="none",
+        tokenizer=tokenizer if tokenizer == "words" else table.inside("tokenizer", "the data folder"),
+        min_count=table.integer("min_count", 2, 1),
+        max_tokens=table.integer("max_tokens", 3, 3) if "max_tokens" in table.values else None,
+    )
 
 
 def _split(source: str, values: object) -> SplitRecipe:

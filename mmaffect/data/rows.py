@@ -1,6 +1,7 @@
 """The rows of a dataset, as a recipe's columns describe them: everything but target and split."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,8 +12,10 @@ from mmaffect.data.arrays import Array, ArrayFile
 from mmaffect.data.layout import Layout, lay_out, number_speakers
 from mmaffect.data.modality_rows import ModalityRows, absent_modality, read_modality
 from mmaffect.data.recipe import Recipe
+from mmaffect.data.sentences import Sentences, no_sentences, read_sentences, token_rows
 from mmaffect.data.spec import SequenceKind
 from mmaffect.data.targets import encode_values
+from mmaffect.data.tokenizer import Tokenizer
 from mmaffect.data.toml_table import near
 from mmaffect.ops import InputError
 
@@ -29,6 +32,7 @@ class Rows:
         speaker: numbered within the conversation ``(N,)``; None where unknown or in ``"single"``.
         confounder: codes ``(N,)``; None where there is none.
         groups: what each row belongs to, as strings, by column name.
+        sentences: of the modalities whose recipe names a tokenizer, which are not among ``modalities`` yet.
     """
 
     ids: Array
@@ -38,6 +42,13 @@ class Rows:
     speaker: Tensor | None
     confounder: Tensor | None
     groups: dict[str, Array]
+    sentences: dict[str, Sentences] = field(default_factory=dict)
+
+    def tokenised(self, recipe: Recipe, tokenizers: Mapping[str, Tokenizer]) -> "Rows":
+        """The rows with token ids for sentences, modalities in the recipe's order."""
+        tokens = {name: token_rows(found, tokenizers[name]) for name, found in self.sentences.items()}
+        found = self.modalities | tokens
+        return replace(self, modalities={name: found[name] for name in recipe.modalities}, sentences={})
 
     @cached_property
     def something(self) -> Tensor:
@@ -72,8 +83,17 @@ def read_rows(file: ArrayFile, recipe: Recipe, kind: SequenceKind, widths: dict[
         groups[recipe.sequence_by] = file.column(recipe.sequence_by, "groups.sequence")[layout.order].astype(str)
     for name in recipe.fold if known else ():
         groups[name] = file.column(name, "groups.fold")[layout.order].astype(str)
-    modalities, within = {}, {}
+    modalities, sentences, within = {}, {}, {}
     for name, modality in recipe.modalities.items():
+        if modality.tokenizer is not None:
+            if kind != "single":
+                raise InputError(
+                    f"{recipe.source}: modalities.{name}.tokenizer: a turn of a {kind} has no time axis of its own "
+                    "that tokens could be on; expected sequence = 'single'"
+                )
+            there = known or modality.array in file
+            sentences[name] = read_sentences(file, name, modality, layout.order) if there else no_sentences(count)
+            continue
         if widths is not None and modality.array not in file:
             modalities[name] = absent_modality(count, widths[name])
             continue
@@ -94,6 +114,7 @@ def read_rows(file: ArrayFile, recipe: Recipe, kind: SequenceKind, widths: dict[
         speaker=None if speaker is None else torch.from_numpy(speaker),
         confounder=_confounder(file, recipe, layout),
         groups=groups,
+        sentences=sentences,
     )
 
 

@@ -1,6 +1,7 @@
 """From a column of labels to targets: classes by index or by value, labels of 0 and 1, scores in a range."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmaffect.data.arrays import Array
-from mmaffect.data.recipe import TargetRecipe
+from mmaffect.data.target_recipe import TargetRecipe
 from mmaffect.data.toml_table import Scalar, near
 from mmaffect.ops import InputError
 
@@ -85,6 +86,8 @@ def blank_targets(recipe: TargetRecipe, rows: int) -> Targets:
 def _classes(array: Array, recipe: TargetRecipe, where: str) -> Targets:
     if array.ndim != 1:
         raise InputError(f"{where}: expected one class a row, got shape {array.shape}")
+    if recipe.bins is not None:
+        return _binned(array, recipe, where)
     codes: dict[Scalar, int]
     if recipe.values is not None:
         codes = {value: index for index, entry in enumerate(recipe.values) for value in entry}
@@ -95,6 +98,19 @@ def _classes(array: Array, recipe: TargetRecipe, where: str) -> Targets:
     codes |= dict.fromkeys(recipe.unlabelled, UNLABELLED)
     targets = torch.from_numpy(encode_values(array, codes, where, nan=UNLABELLED))
     return Targets(targets, targets != UNLABELLED)
+
+
+def _binned(array: Array, recipe: TargetRecipe, where: str) -> Targets:
+    """Classes of scores; one on an edge is above it, or between the two where the edge is given twice."""
+    scores = _numbers(array, replace(recipe, kind="score", classes=("score",)), where)
+    values = scores.values.double().nan_to_num()
+    if recipe.bins == "round":
+        low = 0.0 if recipe.range is None else recipe.range[0]
+        classes = values.round() - low
+    else:
+        edges = torch.tensor(recipe.bins, dtype=torch.float32).double()
+        classes = (values[:, None] > edges).sum(1) + (values[:, None] == edges).any(1)
+    return Targets(torch.where(scores.labelled, classes.long(), UNLABELLED), scores.labelled)
 
 
 def _numbers(array: Array, recipe: TargetRecipe, where: str) -> Targets:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
 from mmaffect.ops import InputError
@@ -68,6 +69,14 @@ class Table:
     def text_or_none(self, key: str) -> str | None:
         """Read a string, or None where the key is absent."""
         return self.text(key) if key in self.values else None
+
+    def inside(self, key: str, folder: str) -> str:
+        """Read a relative path that stays within a folder, which messages call ``folder``."""
+        text = self.text(key)
+        path = PurePosixPath(text.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in text:
+            self.fail(key, f"a relative path inside {folder}")
+        return text
 
     def choice(self, key: str, options: tuple[str, ...], default: str | None = None) -> str:
         """Read one of several strings."""

@@ -30,7 +30,7 @@ def expected_audio(toy):
 
 
 def test_dialogues(toy):
-    train, valid, test, report, normaliser = load(toy)
+    train, valid, test, report, normaliser, tokenizers = load(toy)
     assert train.ids == ("talk0", "talk1", "talk2", "talk3")
     assert (valid.ids, test.ids) == (("talk4",), ("talk5",))
     text, audio = expected_text(toy), expected_audio(toy)
@@ -49,10 +49,11 @@ def test_dialogues(toy):
     assert train.groups == {"talk": train.ids, "part": ("1", "1", "2", "2")}
     assert (report.samples, report.dropped_unlabelled) == ({"train": 4, "valid": 1, "test": 1}, 0)
     assert set(normaliser.mean) == {"text", "audio"}
+    assert tokenizers == {}
 
 
 def test_windows(toy):
-    train, valid, test, report, _ = load(toy, sequence="window")
+    train, valid, test, report, *_ = load(toy, sequence="window")
     text = expected_text(toy)
     row_of = {name: row for row, name in enumerate(toy.arrays["name"].tolist())}
     for part in (train, valid, test):
@@ -130,7 +131,7 @@ def test_samples_without_label_or_modality_are_left_out_and_counted(toy):
     toy.arrays["has_text"][silent] = False
     toy.arrays["has_sound"] = ~silent
     toy.change(('array = "sound"', 'array = "sound"\navailable = "has_sound"'))
-    train, _, _, report, _ = load(toy)
+    train, _, _, report, *_ = load(toy)
     assert train.ids == ("talk0", "talk3")
     assert (report.dropped_unlabelled, report.dropped_empty, report.empty_rows) == (1, 1, silent.sum())
 

@@ -1,5 +1,6 @@
 """The recipes that ship, on the real data they are for, held against what those data's descriptions count."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,8 @@ def test_a_recipe_reads_and_is_named_after_its_file(path):
 
 def test_there_is_a_recipe_for_every_task():
     assert [p.stem for p in FILES] == [
-        "iemocap4", "iemocap6", "iemocap8", "iemocap_vad", "mosi", "ravdess", "ravdess_contour", "wesad",
+        "iemocap4", "iemocap6", "iemocap8", "iemocap_vad", "mosi", "mosi_words3", "mosi_words7", "ravdess",
+        "ravdess_contour", "wesad",
     ]  # fmt: skip
 
 
@@ -76,6 +78,8 @@ def test_there_is_a_recipe_for_every_task():
         ),
         ("wesad", {"baseline": 844, "stress": 468, "amusement": 253, "meditation": 484}),
         ("mosi", {"sentiment": 1447}),
+        ("mosi_words3", {"negative": 738, "neutral": 65, "positive": 644}),
+        ("mosi_words7", {"-3": 64, "-2": 300, "-1": 272, "0": 261, "1": 223, "2": 263, "3": 64}),
     ],
 )
 def test_labels_count_as_described(loaded, name, labels):
@@ -95,6 +99,7 @@ def test_labels_count_as_described(loaded, name, labels):
         ("wesad", "window", (1302, 374, 373)),
         ("mosi", "dialogue", (42, 10, 10)),
         ("mosi", "window", (994, 250, 203)),
+        ("mosi_words3", "single", (994, 250, 203)),
     ],
 )
 def test_splits_count_as_described(loaded, name, sequence, samples):
@@ -192,3 +197,28 @@ def test_one_session_or_subject_can_be_left_out(real_data):
     wesad = load_dataset(load_recipe(RECIPES / "wesad.toml"), real_data("wesad"), holdout=("subject", 11))
     assert set(wesad.test.groups["subject"]) == {"11"}
     assert set(wesad.valid.groups["subject"]).isdisjoint(wesad.train.groups["subject"])
+
+
+def test_words_are_those_of_the_training_videos_and_of_nobody_else(loaded, arrays):
+    splits = loaded("mosi_words3")
+    file, tokenizer = arrays("mosi"), splits.tokenizers["text"]
+    counts = Counter(" ".join(file["sentence"][file["split"] == "train"]).lower().split())
+    assert set(tokenizer.words) == {word for word, count in counts.items() if count >= 2}
+    heard = set(" ".join(file["sentence"]).lower().split()) - set(counts)
+    assert len(heard) > 500  # words of the other videos alone
+    assert heard.isdisjoint(tokenizer.words)
+    sentence = dict(zip(file["utt_id"].tolist(), file["sentence"].tolist(), strict=True))
+    for part in parts(splits).values():
+        for i in range(len(part)):
+            told = tokenizer.decode(part[i].inputs["text"].tolist())
+            words = sentence[part.ids[i]].lower().split()[:48]
+            assert told == ["[START]", *(w if w in tokenizer.words else "[UNKNOWN]" for w in words), "[END]"]
+        assert int(part.protected("text").sum()) == 2 * len(part)
+        assert part.spec.tokens == {"text": tokenizer.vocabulary}
+
+
+def test_the_seven_classes_are_the_labels_of_acc7(loaded, arrays):
+    file = arrays("mosi")
+    rows = dict(zip(file["utt_id"].tolist(), np.round(file["label"]).tolist(), strict=True))
+    for part in parts(loaded("mosi_words7")).values():
+        assert [t - 3 for t in part.targets.tolist()] == [rows[name] for name in part.ids]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaffect.data.recipe import TargetRecipe
+from mmaffect.data.target_recipe import TargetRecipe
 from mmaffect.data.targets import blank_targets, encode_targets, encode_values
 from mmaffect.ops import InputError
 
