@@ -13,7 +13,8 @@ def cosine_distillation(student: Tensor, teacher: Tensor, mask: Tensor | None = 
 
     .. math:: L = 1 - \frac1n \sum_i \cos(s_i, t_i)
 
-    Lengths do not count. The teacher gets no gradient. A state that is zero has no direction: its cosine is 0.
+    Lengths do not count. The teacher gets no gradient. A state that is zero has no direction: its cosine is 0, and so
+    is its gradient.
 
     Args:
         student: states from what is observed.
@@ -93,7 +94,8 @@ def score_map_distillation(
         tensor(0.1201)
     """
     check_choice("reduction", reduction, ("mean", "batchmean"))
-    check_shape("student", student, "B H N N", N=student.shape[-1] if student.dim() else 0)
+    if student.dim() != 4 or student.shape[2] != student.shape[3]:
+        raise ValueError(f"student: expected shape (B, H, N, N), got {tuple(student.shape)}")
     batch, heads, rows, _ = student.shape
     check_shape("teacher", teacher, "B H N N", B=batch, H=heads, N=rows)
     if sources is None:

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from mmaffect.losses import class_mean_hinge, focal_cross_entropy, masked_reconstruction, task_loss
+from mmaffect.losses import (
+    class_mean_hinge,
+    cosine_distillation,
+    focal_cross_entropy,
+    masked_reconstruction,
+    score_map_distillation,
+    task_loss,
+)
 from mmaffect.testing import Case, check_all
 
 MASK = torch.tensor([[True] * 4, [True, True, False, False], [True, False, True, False]])
@@ -70,5 +77,31 @@ def test_class_mean_hinge():
             inputs={"latents": tensor(6, 3), "labels": torch.tensor([0, 1, 1, 0, 2, -100]), "classes": 3},
             labels={"labels": None},
             exempt={"batch_mates": "samples are each other's witnesses"},
+        )
+    )
+
+
+def test_cosine_distillation():
+    check_all(
+        Case(
+            build=lambda: cosine_distillation,
+            inputs={"student": tensor(3, 4, 2), "teacher": tensor(3, 4, 2, seed=1), "mask": MASK},
+            masks={"student": "mask", "teacher": "mask"},
+            exempt={
+                "batch_mates": "a mean over the batch",
+                "gradients": "the teacher has none; see its own test",
+                "zeros": "a state of zero has no direction, and one however small has",
+            },
+        )
+    )
+
+
+def test_score_map_distillation():
+    check_all(
+        Case(
+            build=lambda: score_map_distillation,
+            inputs={"student": tensor(3, 2, 4, 4), "teacher": tensor(3, 2, 4, 4, seed=1), "sources": MASK},
+            along={"student": ("sources", (2, 3)), "teacher": ("sources", (2, 3))},
+            exempt={"batch_mates": "a mean over the batch", "gradients": "the teacher has none; see its own test"},
         )
     )
