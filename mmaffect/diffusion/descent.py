@@ -53,13 +53,21 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
 
     A schedule costs as much as twenty steps of a small state. It is kept only of what is hashed by its values, as a
     frozen dataclass is: any other process could have changed since, or, as a plain subclass of one, have values of its
-    own that the hash knows nothing of. An exported program is given the numbers, which no tracer has seen.
+    own that the hash knows nothing of. A program that is exported or compiled is given the numbers, which no tracer
+    has seen; the second is compiled anew for another process.
     """
     known: Callable[P, R] = lru_cache(maxsize=_KEPT)(function)  # type: ignore[assignment]
 
+    @torch.compiler.assume_constant_result
+    def constant(*args: P.args, **kwargs: P.kwargs) -> R:
+        return known(*args, **kwargs)
+
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        chosen = known if vars(type(args[0])).get("__hash__") is not None else function
+        by_value = isinstance(args[0], tuple) or vars(type(args[0])).get("__hash__") is not None
+        if by_value and torch.compiler.is_dynamo_compiling():
+            return constant(*args, **kwargs)
+        chosen = known if by_value else function
         if torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling():
             with torch._C.DisableTorchFunction(), _disable_current_modes():
                 return chosen(*args, **kwargs)

@@ -247,6 +247,27 @@ def test_a_compiled_denoiser(name):
         torch.testing.assert_close(run(name, compiled), run(name))
 
 
+@every
+def test_a_run_compiles_whole_and_anew_for_another_process(name):
+    torch.compiler.reset()
+    sampler, x = SAMPLERS[name], start(4, 3)
+
+    def whole(process, x):
+        return sampler(smooth, process, x, STEPS)
+
+    compiled = torch.compile(whole, backend="aot_eager", fullgraph=True)
+    seen = []
+    for process in (VESDE(5.0), VESDE(25.0), CosineVP()):
+        with torch.no_grad():
+            torch.manual_seed(0)
+            expected = whole(process, x)
+            torch.manual_seed(0)
+            torch.testing.assert_close(compiled(process, x), expected)
+        seen.append(expected)
+    assert not torch.allclose(seen[0], seen[1])
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_under_vmap(name):
     x = start(3, 4, 5)

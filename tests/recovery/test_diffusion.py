@@ -495,5 +495,5 @@ def test_contract_of_recovery():
     check_all(
         case,
         only=["padding", "batch_order", "absent_values", "dtypes", "autocast", "inputs_kept", "determinism",
-              "state_dict", "export"],
+              "state_dict", "compile", "export"],
     )  # fmt: skip
