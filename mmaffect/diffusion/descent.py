@@ -58,7 +58,7 @@ def remembered(function: Callable[P, R]) -> Callable[P, R]:
     """
     known: Callable[P, R] = lru_cache(maxsize=_KEPT)(function)  # type: ignore[assignment]
 
-    @torch.compiler.assume_constant_result
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def constant(*args: P.args, **kwargs: P.kwargs) -> R:
         return known(*args, **kwargs)
 
