@@ -2,17 +2,19 @@
 
 import inspect
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mmaffect.data import MultimodalDataset, Normaliser, load_dataset, load_recipe, synthetic_affect
+from mmaffect.data import MultimodalDataset, Normaliser, Tokenizer, load_dataset, load_recipe, synthetic_affect
 from mmaffect.ops import InputError, check_choice
 
 
 class Source(NamedTuple):
     """Three splits, what was done to them, and the text of the recipe.
 
-    ``normaliser`` is None, and ``report`` empty, for a synthetic world.
+    ``normaliser`` is None, and ``report`` empty, for a synthetic world. ``tokenizers`` are those of the modalities that
+    are token ids.
     """
 
     train: MultimodalDataset
@@ -21,6 +23,7 @@ class Source(NamedTuple):
     report: str
     normaliser: Normaliser | None
     text: str
+    tokenizers: Mapping[str, Tokenizer] = {}
 
 
 def load_source(
@@ -30,6 +33,7 @@ def load_source(
     sequence: str | None = None,
     context: int | None = None,
     holdout: tuple[str, str] | None = None,
+    tokenizer: str | None = None,
 ) -> Source:
     """Load the data that a recipe describes.
 
@@ -39,6 +43,7 @@ def load_source(
         sequence: sequence kind; the recipe's by default.
         context: steps of a window; the recipe's by default.
         holdout: column and value of the group to leave out as the test split.
+        tokenizer: ``"words"`` or the folder of one, in place of the recipe's.
 
     Raises:
         InputError: naming file, key, what was given and what was expected.
@@ -47,12 +52,16 @@ def load_source(
     if "[synthetic]" not in text.split():
         if data is None:
             raise InputError(f"--data: expected the folder that holds the files of {recipe.name}, got nothing")
-        splits = load_dataset(load_recipe(recipe), data, sequence=sequence, context=context, holdout=holdout)
-        return Source(splits.train, splits.valid, splits.test, str(splits.report), splits.normaliser, text)
+        splits = load_dataset(
+            load_recipe(recipe), data, sequence=sequence, context=context, holdout=holdout, tokenizer=tokenizer
+        )
+        return Source(*splits[:3], str(splits.report), splits.normaliser, text, splits.tokenizers)
     try:
         values = tomllib.loads(text)["synthetic"]
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{recipe}: is not TOML: {error}") from error
+    if tokenizer is not None:
+        raise InputError(f"--tokenizer: {recipe.name} describes a synthetic world, which has no sentences")
     if holdout is not None:
         raise InputError(f"--folds: {recipe.name} describes a synthetic world, which has no groups to leave out")
     for key in values:
@@ -76,16 +85,26 @@ def _read(recipe: Path) -> str:
 
 
 def load_folds(
-    recipe: Path, data: Path | None, by: str, *, sequence: str | None = None, context: int | None = None
+    recipe: Path,
+    data: Path | None,
+    by: str,
+    *,
+    sequence: str | None = None,
+    context: int | None = None,
+    tokenizer: str | None = None,
 ) -> dict[str, Source]:
     """Leave out one group of a column at a time: the data of every fold by the group that is tested.
 
-    Each fold is loaded anew, so that its normalisation knows its own training groups only.
+    Each fold is loaded anew, so that its normalisation, and its words, know its own training groups only.
 
     Raises:
         InputError: if the recipe has no such column among its folds, or it holds fewer than three groups.
     """
-    whole = load_source(recipe, data, sequence=sequence, context=context)
+
+    def load(holdout: tuple[str, str] | None = None) -> Source:
+        return load_source(recipe, data, sequence=sequence, context=context, holdout=holdout, tokenizer=tokenizer)
+
+    whole = load()
     check_choice("--folds", by, whole.train.groups)
     names = {name for part in (whole.train, whole.valid, whole.test) for name in part.groups[by]}
     if whole.train.spec.sequence == "dialogue" and any("+" in name for name in names):
@@ -97,4 +116,4 @@ def load_folds(
     if len(names) < 3:
         raise InputError(f"--folds: expected at least 3 groups in {by!r} (test, valid, train), got {sorted(names)}")
     ordered = sorted(names, key=lambda name: (int(name), "") if name.isdigit() else (0, name))
-    return {name: load_source(recipe, data, sequence=sequence, context=context, holdout=(by, name)) for name in ordered}
+    return {name: load(holdout=(by, name)) for name in ordered}
