@@ -15,9 +15,9 @@ class ModalityRows(NamedTuple):
     """Rows of a modality.
 
     Args:
-        values: float32 ``(R, D)``.
+        values: float32 ``(R, D)``; token ids int64 ``(R,)``.
         observed: bool ``(R,)``.
-        valid: bool ``(R, D)``; entries that are observed and finite.
+        valid: bool like ``values``; entries that are observed and finite.
         spans: rows of each sample ``(N, 2)``; with one row a sample, ``[i, i + 1]``.
         owner: the sample of each row ``(R,)``.
         repaired: how many observed entries are not finite.
@@ -99,7 +99,8 @@ def _rows_and_steps(
     where = f"{file.label}: {name} = {recipe.array!r}"
     array = file.rows(recipe.array, name) if recipe.offsets is None else file.read(recipe.array, name)
     if array.dtype.kind not in "biuf":
-        raise InputError(f"{where}: expected numbers, got {array.dtype}")
+        hint = f"; sentences need {key}.tokenizer" if array.dtype.kind == "U" else ""
+        raise InputError(f"{where}: expected numbers, got {array.dtype}{hint}")
     if shared and (recipe.offsets is not None or array.ndim == 3):
         raise InputError(
             f"{where}: several rows a sample cannot share the time axis of a dialogue or window; "

@@ -94,3 +94,38 @@ def test_pooled_is_each_modalitys_mean_as_one_shared_step():
     assert pooled.present.tolist() == one.present.tolist()
     shared = batch(masks, steps=torch.ones(2, 3, dtype=torch.bool))
     assert shared.pooled() is shared
+
+
+def tokens(ids, mask):
+    """A batch of token ids beside a vector."""
+    ids, mask = torch.tensor(ids), torch.tensor(mask, dtype=torch.bool)
+    return MultimodalBatch(
+        inputs={"text": ids, "audio": torch.ones(len(ids), 1, 2)},
+        masks={"text": mask, "audio": torch.ones(len(ids), 1, dtype=torch.bool)},
+        targets=torch.zeros(len(ids)), steps=None, id=tuple(map(str, range(len(ids)))), index=torch.arange(len(ids)),
+    )  # fmt: skip
+
+
+def test_a_token_that_is_dropped_is_id_0_under_a_mask_that_is_false():
+    one = tokens([[3, 7, 4], [3, 4, 0]], [[1, 1, 1], [1, 1, 0]])
+    less = one.drop({"text": torch.tensor([[True, False, True], [False, False, True]])})
+    assert less.inputs["text"].tolist() == [[3, 0, 4], [0, 0, 0]]
+    assert less.inputs["text"].dtype == torch.int64
+    assert less.masks["text"].tolist() == [[True, False, True], [False] * 3]
+    assert less.present.tolist() == [[True, True], [False, True]]
+    none = less.drop(torch.tensor([[True, True], [True, False]]))
+    assert none.observed("single").tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_no_id_is_lost_when_a_batch_is_cast(dtype):
+    one = tokens([[30521, 2049, 101]], [[1, 1, 1]])
+    for cast in (one.to(dtype), one.to("cpu", dtype), one.to(torch.zeros(1, dtype=dtype)), one.to(dtype=dtype)):
+        assert cast.inputs["text"].tolist() == [[30521, 2049, 101]]
+        assert cast.inputs["audio"].dtype == dtype
+    assert one.to("meta", dtype).inputs["text"].device.type == "meta"
+
+
+def test_ids_have_no_mean():
+    with pytest.raises(ValueError, match=r"inputs\['text'\]: token ids have no mean; expected vectors \(B, T, D\)"):
+        tokens([[3, 4]], [[1, 1]]).pooled()

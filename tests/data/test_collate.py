@@ -192,3 +192,54 @@ def test_samples_that_do_not_fit_together_are_refused(other, message):
 def test_no_sample_is_refused():
     with pytest.raises(InputError, match="samples: expected at least one, got none"):
         collate([])
+
+
+def read(name, ids, audio=1):
+    """A sample of token ids and vectors."""
+    return clip(name, torch.tensor(ids, dtype=torch.int64), torch.ones(audio, 3))
+
+
+def test_tokens_are_padded_with_id_0():
+    batch = collate([read("a", [3, 7, 4]), read("b", [], 2), read("c", [3, 4])])
+    assert batch.inputs["text"].tolist() == [[3, 7, 4], [0, 0, 0], [3, 4, 0]]
+    assert batch.inputs["text"].dtype == torch.int64
+    assert batch.masks["text"].sum(1).tolist() == [3, 0, 2]
+    nobody = collate([read("a", [])])
+    assert (nobody.inputs["text"].tolist(), nobody.masks["text"].tolist()) == ([[0]], [[False]])
+
+
+def test_what_a_mask_hides_among_tokens_is_id_0():
+    hidden = replace(
+        read("a", [3, -7, 4]), masks={"text": torch.tensor([True, False, True]), "audio": torch.ones(1) > 0}
+    )
+    assert collate([hidden]).inputs["text"].tolist() == [[3, 0, 4]]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (
+            [read("a", [1]), clip("b", torch.ones(1), torch.ones(1, 3))],
+            r"sample 'b': modality 'text': expected token ids int64 \(T,\) and a bool mask \(T,\), got \(1,\)",
+        ),
+        (
+            [read("a", [1]), clip("b", torch.ones(1, 2), torch.ones(1, 3))],
+            r"sample 'b': modality 'text': expected token ids int64 \(T,\) and a bool mask \(T,\), got \(1, 2\)",
+        ),
+        (
+            [clip("b", torch.ones(1, 2), torch.ones(1, 3)), read("a", [1])],
+            r"sample 'a': modality 'text': expected values \(T, 2\) and a bool mask \(T,\), got \(1,\)",
+        ),
+        (
+            [clip("b", torch.ones(1), torch.ones(1, 3))],
+            r"sample 'b': modality 'text': expected values \(T, D\) and a bool mask \(T,\), got \(1,\)",
+        ),
+        (
+            [read("a", [1]), read("b", [3, -2])],
+            "sample 'b': modality 'text': expected token ids of at least 0, got -2",
+        ),
+    ],
+)
+def test_what_are_no_tokens_is_said(samples, message):
+    with pytest.raises(InputError, match=message):
+        collate(samples)

@@ -1,9 +1,10 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 
-from mmaffect.data import DataSpec, MultimodalDataset
+from mmaffect.data import DataSpec, MultimodalDataset, Vocabulary
 
 WIDTHS = {"text": 2, "audio": 3}
 
@@ -164,3 +165,65 @@ def test_shared_time_needs_equally_many_rows_and_own_time_no_speaker():
         clips(speaker=torch.zeros(3))
     with pytest.raises(ValueError, match="spans: expected a tensor a modality"):
         clips(spans=torch.zeros(2, 2))
+
+
+WORDS = Vocabulary(9, unknown=1, mask=2, special=(0, 1, 2, 3, 4))
+
+
+def sentences(**changes):
+    """Three sentences, the second of them missing, and a sound each."""
+    fields = {
+        "values": {"text": torch.tensor([3, 7, 1, 4, 3, 8, 4]), "audio": torch.ones(3, 3)},
+        "observed": {"text": torch.tensor([1, 1, 1, 1, 1, 1, 0]).bool(), "audio": torch.ones(3, dtype=torch.bool)},
+        "spans": {"text": torch.tensor([[0, 4], [4, 4], [4, 7]]), "audio": torch.tensor([[0, 1], [1, 2], [2, 3]])},
+        "targets": torch.tensor([0, 1, 1]),
+        "ids": ("a", "b", "c"),
+    }
+    spec = DataSpec({"text": 9, "audio": 3}, "class", ("sad", "happy"), "single", tokens={"text": WORDS})
+    return MultimodalDataset(changes.pop("spec", spec), **fields | changes)
+
+
+def test_sentences_are_their_ids():
+    data = sentences()
+    assert data[0].inputs["text"].tolist() == [3, 7, 1, 4]
+    assert data.subset([2, 0]).batch().inputs["text"].tolist() == [[3, 8, 0, 0], [3, 7, 1, 4]]
+    assert data.batch().present.tolist() == [[True, True], [False, True], [True, True]]
+
+
+def test_start_and_end_are_protected_where_they_are_real():
+    data = sentences()
+    rows = [[True, False, False, True], [False] * 4, [True, False, False, False]]  # the last end is not observed
+    assert data.protected("text").tolist() == rows
+    assert data.subset([2, 0]).protected("text").tolist() == [rows[2], rows[0]]
+    assert data.subset([1]).protected("text").shape == (1, 0)
+    assert data.protected("audio").tolist() == [[False]] * 3
+    assert not clips().protected("text").any()
+    with pytest.raises(ValueError, match="name: 'txt' is unknown; did you mean 'text'"):
+        data.protected("txt")
+
+
+def test_the_fingerprint_sees_tokens_and_their_vocabulary():
+    data = sentences()
+    assert sentences().fingerprint == data.fingerprint == data.subset([0, 1, 2]).fingerprint
+    hidden = data.values["text"].clone()
+    hidden[6] = 5  # not observed
+    assert sentences(values=data.values | {"text": hidden}).fingerprint == data.fingerprint
+    hidden[1] = 5
+    assert sentences(values=data.values | {"text": hidden}).fingerprint != data.fingerprint
+    other = replace(data.spec, tokens={"text": WORDS._replace(mask=3)})
+    assert sentences(spec=other).fingerprint != data.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (torch.ones(7), r"values\['text'\]: expected token ids int64 \(R,\) with a mask \(R,\), got torch.float32"),
+        (torch.ones(7, 1).long(), r"expected token ids int64 \(R,\) with a mask \(R,\), got torch.int64 \(7, 1\)"),
+        (torch.ones(6).long(), r"expected token ids int64 \(R,\) with a mask \(R,\), got torch.int64 \(6,\), \(7,\)"),
+        (torch.tensor([3, 9, 1, 4, 3, 8, 4]), r"values\['text'\]: expected token ids of 0 … 8, got 9"),
+        (torch.tensor([3, -1, 1, 4, 3, 8, 4]), "expected token ids of 0 … 8, got -1"),
+    ],
+)
+def test_what_are_no_tokens_of_the_vocabulary_is_said(text, message):
+    with pytest.raises(ValueError, match=message):
+        sentences(values={"text": text, "audio": torch.ones(3, 3)})
