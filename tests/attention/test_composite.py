@@ -168,8 +168,10 @@ def batch(lengths, dim, seed=0, dtype=torch.float64):
     return x, masks
 
 
-def map_by_map(layer, x, masks):
+def map_by_map(layer, x, masks, queries=None):
     """The published chain: a map for each subset, concatenation, a map for each modality, a last one."""
+    some = torch.cat(list(masks.values()), 1).any(1, keepdim=True)
+    queries = masks if queries is None else {n: (queries[n] | m) & some for n, m in masks.items()}
     names = layer.names
     lengths = [x[n].shape[1] for n in names]
     joined, mask = torch.cat([x[n] for n in names], 1), torch.cat([masks[n] for n in names], 1)
@@ -182,9 +184,10 @@ def map_by_map(layer, x, masks):
     for number, name in enumerate(names):
         own = [s for s, subset in zip(seen, subsets_by_hand(len(names)), strict=True) if number in subset]
         mixed = layer.out(layer.modalities[number](torch.cat(own, -1)[:, owners(lengths) == number]))
-        y[name] = mixed * masks[name].unsqueeze(-1)
+        y[name] = mixed * queries[name].unsqueeze(-1)
     scores = query @ key.mT / math.sqrt(query.shape[-1])
-    return y, scores * (mask.unsqueeze(2) & mask.unsqueeze(1)).unsqueeze(1)
+    asks = torch.cat([queries[n] for n in names], 1)
+    return y, scores * (asks.unsqueeze(2) & mask.unsqueeze(1)).unsqueeze(1)
 
 
 @pytest.mark.parametrize("lengths", [(5,), (3, 6), (4, 2, 5), (3, 1, 2, 4)])
@@ -199,6 +202,24 @@ def test_equals_the_published_chain_of_maps(lengths, dtype, tolerance):
     for name in y:
         torch.testing.assert_close(y[name].double(), expected[name], atol=tolerance, rtol=0)
     torch.testing.assert_close(scores.double(), raw, atol=tolerance, rtol=0)
+
+
+def test_steps_that_are_no_source_may_ask():
+    torch.manual_seed(0)
+    layer = CompositeAttention(16, 4, NAMES[:3]).double()
+    x, masks = batch((4, 2, 5), 16)
+    masks = {n: torch.cat([m, torch.zeros_like(m[:1])]) for n, m in masks.items()}  # the last sample has no source
+    x = {n: torch.cat([t, t[:1]]) for n, t in x.items()}
+    queries = {n: draw(m.shape, i) < 0.5 for i, (n, m) in enumerate(masks.items())}
+    assert any((queries[n] & ~masks[n])[:4].any() for n in x)
+    y, scores = layer(x, masks, queries=queries)
+    expected, raw = map_by_map(layer, x, masks, queries)
+    for name in y:
+        torch.testing.assert_close(y[name], expected[name], atol=1e-12, rtol=0)
+        assert (y[name][4] == 0).all()
+    torch.testing.assert_close(scores, raw, atol=1e-12, rtol=0)
+    with pytest.raises(ValueError, match=r"queries: expected \('a', 'b', 'c'\) .*, got \('a',\)"):
+        layer(x, masks, queries={"a": masks["a"]})
 
 
 def test_counts_parameters_as_published():

@@ -22,9 +22,8 @@ def test_counts_parameters_as_published(layers):
     assert sum(p.numel() for p in encoder.parameters()) == layers * 32_480 + 64
 
 
-def test_one_modality_is_torchs_encoder_with_positions():
-    torch.manual_seed(0)
-    ours = CompositeEncoder(8, 2, 2, ("a",), hidden=16).double().eval()
+def as_torchs(ours):
+    """PyTorch's encoder with the same weights, for an encoder that attends over one sequence."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, "relu", batch_first=True, norm_first=True)
     theirs = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8), enable_nested_tensor=False).double().eval()
     for mine, other in zip(ours.layers, theirs.layers, strict=True):
@@ -44,10 +43,48 @@ def test_one_modality_is_torchs_encoder_with_positions():
             there, here = name.split(".")
             getattr(other, there).load_state_dict(getattr(mine, here).state_dict())
     theirs.norm.load_state_dict(ours.norm.state_dict())
+    return theirs
+
+
+def test_one_modality_is_torchs_encoder_with_positions():
+    torch.manual_seed(0)
+    ours = CompositeEncoder(8, 2, 2, ("a",), hidden=16).double().eval()
+    theirs = as_torchs(ours)
     x = torch.randn(3, 5, 8, dtype=torch.float64)
     mask = torch.tensor([[True] * 5, [True, True, True, False, False], [True, False, True, True, False]])
     expected = theirs(x + sinusoidal_positions(5, 8), src_key_padding_mask=~mask)
     torch.testing.assert_close(ours({"a": x}, {"a": mask}).y["a"][mask], expected[mask])
+
+
+def test_without_subsets_it_is_torchs_encoder_over_all_modalities():
+    torch.manual_seed(0)
+    ours = CompositeEncoder(8, 2, 2, NAMES, hidden=16, subsets=False).double().eval()
+    x, masks = batch(8)
+    positions = torch.cat([sinusoidal_positions(x[n].shape[1], 8) for n in NAMES])
+    mask = torch.cat([masks[n] for n in NAMES], 1)
+    expected = as_torchs(ours)(torch.cat([x[n] for n in NAMES], 1) + positions, src_key_padding_mask=~mask)
+    y, scores = ours(x, masks)
+    torch.testing.assert_close(torch.cat([y[n] for n in NAMES], 1)[mask], expected[mask])
+    assert scores.shape == (3, 2, 12, 12)
+
+
+@pytest.mark.parametrize("subsets", [True, False])
+def test_a_step_that_asks_is_as_a_source_that_no_one_looks_at(subsets):
+    torch.manual_seed(0)
+    encoder = CompositeEncoder(8, 2, 2, NAMES, subsets=subsets).double().eval()
+    x, masks = batch(8)
+    queries = {n: torch.ones_like(m) for n, m in masks.items()}
+    y, scores = encoder(x, masks, queries=queries)
+    plain = encoder(x, masks)
+    for name in NAMES:
+        torch.testing.assert_close(y[name][masks[name]], plain.y[name][masks[name]])
+        # What it holds is its own: another value there changes its own state and no other.
+        other = {n: torch.where(masks[n].unsqueeze(-1) | (n != name), t, 1 - t) for n, t in x.items()}
+        changed = encoder(other, masks, queries=queries).y
+        torch.testing.assert_close(changed[name][masks[name]], y[name][masks[name]])
+        assert (changed[name] != y[name])[~masks[name]].any(-1).all()
+    mask = torch.cat([masks[n] for n in NAMES], 1)
+    assert (scores.abs().sum(1) > 0).equal(mask.unsqueeze(1).expand(-1, 12, -1))
 
 
 def test_scores_are_those_of_the_last_layer():

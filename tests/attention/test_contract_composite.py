@@ -3,6 +3,7 @@
 import torch
 
 from mmaffect.attention import CompositeAttention, CompositeEncoder, subset_attention
+from mmaffect.ops import keep
 from mmaffect.testing import Case, check_all
 
 X = {
@@ -30,6 +31,25 @@ def test_composite_attention():
 
 def test_composite_encoder():
     check(lambda: CompositeEncoder(8, 1, 2, tuple(X), hidden=8, attention_dropout=0.2, embedding_dropout=0.1))
+
+
+def with_holes(layer, x, masks):
+    """Every step up to a modality's last one asks."""
+    queries = {n: m.flip(1).cumsum(1).flip(1) > 0 for n, m in masks.items()}
+    return {"y": layer({n: keep(t, masks[n]) for n, t in x.items()}, masks, queries=queries).y}
+
+
+def test_composite_encoder_with_steps_that_only_ask():
+    check_all(
+        Case(
+            build=lambda: CompositeEncoder(8, 1, 2, tuple(X), hidden=8, subsets=False),
+            inputs={"x": X, "masks": MASKS},
+            masks={"x": "masks"},
+            aligned={f"y.{n}": f"masks.{n}" for n in X},
+            call=with_holes,
+        ),
+        only=["padding", "batch_order", "absent_values", "gradients"],
+    )
 
 
 def by_step(query, key, value, mask):
