@@ -81,12 +81,12 @@ def fit(
     batch without any label.
 
     What a system takes from data by other means than gradients has two places. ``prepare(train)`` is called once with
-    the training split, before the first step of a fresh run; ``settle(valid, protocol)`` once with the validation
-    split, after the best weights were loaded, and may return plain values to be recorded. Both run on every process,
-    in evaluation mode, without gradient, and with torch's seed derived from ``seed``. They move values of buffers (or
-    parameters) that are in the state dict from the start, in their shapes: so what was prepared is in every
-    checkpoint, and a resumed run takes it from there; what was settled is written into best.safetensors, whole or
-    not at all.
+    the training split (in the truly missing regime without what is hidden), before the first step of a fresh run;
+    ``settle(valid, protocol)`` once with the validation split, after the best weights were loaded, and may return plain
+    values to be recorded. Both run on every process, in evaluation mode, without gradient, and with torch's seed
+    derived from ``seed``. They move values of buffers (or parameters) that are in the state dict from the start, in
+    their shapes: so what was prepared is in every checkpoint, and a resumed run takes it from there; what was settled
+    is written into best.safetensors, whole or not at all.
 
     Args:
         system: with ``loss(observed, complete, progress)`` and, optionally, ``stages`` (a tuple of `Stage`),

@@ -17,6 +17,7 @@ from mmaffect.training.config import Progress, Stage, TrainConfig, rate_factor
 from mmaffect.training.evaluate import evaluate_all, evaluating
 from mmaffect.training.journal import Journal
 from mmaffect.training.measure import is_better, labelled, mean_over_conditions
+from mmaffect.training.observed import observed_dataset
 from mmaffect.training.order import derive, epoch_batches, pieces
 from mmaffect.training.protocol import Protocol
 from mmaffect.training.run_directory import BEST, plain
@@ -85,8 +86,10 @@ class Trainer:
         return True
 
     def prepare(self) -> None:
-        """Show the system the training split, once, before the first step; nothing is written."""
-        self._tell_once("prepare", self.train)
+        """Show the system the training split as its loss sees it, once, before the first step; nothing is written."""
+        if callable(getattr(self.system, "prepare", None)):
+            truly = self.config.regime == "truly"
+            self._tell_once("prepare", observed_dataset(self.train, self._for_good()) if truly else self.train)
 
     def run(self) -> dict[str, Any] | None:
         """Train to the end, from wherever the position is; returns what `settle` found, None without such a hook."""
@@ -219,12 +222,16 @@ class Trainer:
         return observed, None if self.config.regime == "truly" else batch.to(self.device)
 
     def _training_change(self, stage: Stage) -> Change:
-        if self.config.regime == "truly":  # what is absent is absent for good
-            return self.protocol.train.bind(self.train, derive(self.seed, "condition"))
+        if self.config.regime == "truly":
+            return self._for_good()
         if not stage.missing:
             return Complete().bind(self.train, 0)
         place = (self.position.stage, self.position.epoch)
         return self.protocol.train.bind(self.train, derive(self.seed, "condition", *place))
+
+    def _for_good(self) -> Change:
+        """What is absent in the truly missing regime."""
+        return self.protocol.train.bind(self.train, derive(self.seed, "condition"))
 
     def _end_epoch(self, stage: Stage, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         position = self.position
