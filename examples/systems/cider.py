@@ -5,6 +5,7 @@ Where that differs from ours, the page on this system in the documentation says 
 no part of a system: it takes the place of any system's head (``examples/maci.py``).
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from mmaffect.encoders import RecurrentEncoder
 from mmaffect.heads import PredictionHead
 from mmaffect.losses import cosine_distillation, masked_reconstruction, score_map_distillation, task_loss
 from mmaffect.missing import rmfm
-from mmaffect.ops import check_choice, dropout, keep
+from mmaffect.ops import check_choice, check_positive, dropout, keep
 from mmaffect.training import Progress, Stage, TrainConfig
 
 ByName = dict[str, Tensor]
@@ -118,13 +119,18 @@ class CIDer(nn.Module):
 
     def __init__(self, config: Config, spec: DataSpec) -> None:
         super().__init__()
+        check_choice("attention", config.attention, ("composite", "full"))
+        check_choice("holes", config.holes, ("masked", "unknown"))
+        for field in ("alpha", "beta", "gamma"):
+            if not 0 <= getattr(config, field) < math.inf:
+                raise ValueError(f"{field}: expected a value >= 0, got {getattr(config, field)}")
         self.config, self.spec = config, spec
         self.anchor = config.anchor or spec.names[0]
         check_choice("anchor", self.anchor, spec.names)
         self.stages = (Stage("train", config.epochs),)
         width, names = config.hidden, spec.names
         others = [name for name in names if name != self.anchor and spec.sequence == "single" and config.align]
-        self.lengths = dict(zip(names, self._lengths(), strict=True)) if others else {}
+        self.lengths = self._lengths()
         self.project = nn.ModuleDict({n: nn.Linear(dim, width, bias=False) for n, dim in spec.modalities.items()})
         self.speaker = nn.Embedding(spec.speakers, width) if spec.speakers else None
         self.aligners = nn.ModuleDict({name: WordAligner(width) for name in others})
@@ -151,11 +157,12 @@ class CIDer(nn.Module):
         )
         self.decoders = nn.ModuleDict({name: nn.Linear(width, spec.modalities[name]) for name in rebuilt})
 
-    def _lengths(self) -> tuple[int, ...]:
+    def _lengths(self) -> dict[str, int]:
         given, count = self.config.lengths, len(self.spec.names)
-        if len(given) not in (1, count) or min(given) < 1:
+        if len(given) not in (1, count):
             raise ValueError(f"lengths: expected one number, or one for each of {self.spec.names}, got {given}")
-        return given if len(given) == count else given * count
+        check_positive(lengths=min(given))
+        return dict(zip(self.spec.names, given if len(given) == count else given * count, strict=True))
 
     def encode(self, batch: MultimodalBatch, *, return_scores: bool = False) -> Encoded:
         """Projection, alignment, recurrence and composite attention."""
