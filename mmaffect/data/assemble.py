@@ -12,9 +12,9 @@ from mmaffect.data.layout import cut_samples, lay_out, number_speakers
 from mmaffect.data.load import Splits
 from mmaffect.data.modality_rows import ModalityRows
 from mmaffect.data.normalise import Normaliser, group_statistics
-from mmaffect.data.recipe import SPLITS
 from mmaffect.data.report import Report
 from mmaffect.data.spec import DataSpec, SequenceKind, TargetKind
+from mmaffect.data.split_recipe import SPLITS
 from mmaffect.data.targets import Targets
 from mmaffect.ops import InputError, check_choice, check_positive
 

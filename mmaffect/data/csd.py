@@ -15,7 +15,8 @@ from mmaffect.data.csd_labels import ALL_LABELS, ZeroRows, csd_targets
 from mmaffect.data.frames import stack_frames
 from mmaffect.data.load import Splits
 from mmaffect.data.modality_rows import ModalityRows
-from mmaffect.data.recipe import SPLITS, NonFinite
+from mmaffect.data.recipe import NonFinite
+from mmaffect.data.split_recipe import SPLITS
 from mmaffect.ops import InputError, check_choice
 
 _SEGMENT = re.compile(r"(.+)\[(\d+)\]")

@@ -16,11 +16,12 @@ from mmaffect.data.layout import Cut, cut_samples
 from mmaffect.data.modality_rows import ModalityRows
 from mmaffect.data.normalise import Normaliser, group_statistics
 from mmaffect.data.partition import assign_splits
-from mmaffect.data.recipe import SPLITS, Recipe
+from mmaffect.data.recipe import Recipe
 from mmaffect.data.report import Report
 from mmaffect.data.rows import Rows, read_rows
 from mmaffect.data.sentences import fit_tokenizer
 from mmaffect.data.spec import DataSpec, SequenceKind
+from mmaffect.data.split_recipe import SPLITS
 from mmaffect.data.targets import Targets, blank_targets, encode_targets
 from mmaffect.data.tokenizer import Tokenizer
 from mmaffect.ops import InputError, check_choice

@@ -6,9 +6,11 @@ import numpy as np
 
 from mmaffect.data.arrays import Array, ArrayFile
 from mmaffect.data.layout import Layout
-from mmaffect.data.recipe import SPLITS, Recipe
+from mmaffect.data.recipe import Recipe
+from mmaffect.data.shift import word_shift_split
 from mmaffect.data.spec import SequenceKind, TargetKind
 from mmaffect.data.split import stratified_group_split
+from mmaffect.data.split_recipe import SPLITS
 from mmaffect.data.targets import Targets, encode_values
 from mmaffect.data.toml_table import near
 from mmaffect.ops import InputError, check_choice
@@ -40,6 +42,9 @@ def assign_splits(
         column = file.column(recipe.split.array, "split.array")[layout.order]
         codes = {value: code for code, value in enumerate(recipe.split.names)}
         split = encode_values(column, codes, f"{file.label}: {what}")
+    elif recipe.split.method is not None:
+        what = f"split.method = {recipe.split.method!r}"
+        split = _by_words(file, recipe, layout, targets)
     else:
         name = recipe.split.by or ""
         what = f"split.by = {name!r}"
@@ -60,6 +65,32 @@ def assign_splits(
                 f"and in {SPLITS[int(split[row])]!r}; expected every sequence ({recipe.sequence_by}) within one split"
             )
     return split
+
+
+def _by_words(file: ArrayFile, recipe: Recipe, layout: Layout, targets: Targets) -> Array:
+    """A split in which words and labels go together otherwise in test, or a random one like it."""
+    chosen, text = recipe.split, recipe.split.text or ""
+    where = f"{file.label}: split.text = {text!r}"
+    if recipe.target.kind == "multilabel":
+        raise InputError(f"{where}: split.method needs a target of one class or of scores a row, got several labels")
+    documents = file.column(text, "split.text")[layout.order]
+    if documents.dtype.kind != "U":
+        raise InputError(f"{where}: expected strings, got {documents.dtype}")
+    try:
+        return word_shift_split(
+            documents.tolist(),
+            _strata(targets, recipe.target.kind),
+            chosen.shares,
+            kind=chosen.method or "ood",
+            groups=None if chosen.by is None else file.column(chosen.by, "split.by")[layout.order],
+            ids=None if recipe.id is None else file.column(recipe.id, "id")[layout.order],
+            seed=chosen.seed,
+            min_count=chosen.min_count,
+            smoothing=chosen.smoothing,
+            most=chosen.most,
+        )
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _leave_out(column: Array, test: list[str], where: str) -> Array:

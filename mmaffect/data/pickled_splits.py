@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mmaffect.data.arrays import Array
-from mmaffect.data.recipe import SPLITS
 from mmaffect.data.safe_unpickle import safe_unpickle
+from mmaffect.data.split_recipe import SPLITS
 from mmaffect.data.toml_table import near
 from mmaffect.ops import InputError
 

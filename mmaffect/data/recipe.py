@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal, cast
 
 from mmaffect.data.spec import SequenceKind
+from mmaffect.data.split_recipe import SplitRecipe, read_split
 from mmaffect.data.target_recipe import TargetRecipe, read_target
 from mmaffect.data.toml_table import Scalar, Table
 from mmaffect.ops import InputError
 
 Normalise = Literal["none", "train", "group"]
 NonFinite = Literal["raise", "zero", "absent"]
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,6 @@ class ModalityRecipe:
     tokenizer: str | None = None
     min_count: int = 2
     max_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class SplitRecipe:
-    """Who is in which split: a column and its three values, or groups dealt out by ``stratified_group_split``."""
-
-    array: str | None = None
-    names: tuple[Scalar, Scalar, Scalar] = SPLITS
-    by: str | None = None
-    shares: tuple[float, ...] = (0.7, 0.15, 0.15)
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,7 @@ def load_recipe(path: str | PathLike[str]) -> Recipe:
     row becomes a missing one) and ``clip`` (normalised values are held within this many sd, 10). Tables:
     ``[modalities.NAME]`` (``ModalityRecipe``), ``[target]`` (``TargetRecipe``), ``[groups]`` (``sequence``,
     ``speaker``, ``fold``), ``[split]`` (``array`` with ``train``, ``valid``, ``test`` values; or ``by``, ``shares``,
-    ``seed``), ``[confounder]`` (``array``, ``values``).
+    ``seed``; or ``method``: ``SplitRecipe``), ``[confounder]`` (``array``, ``values``).
 
     Args:
         path: the file.
@@ -136,7 +125,7 @@ def load_recipe(path: str | PathLike[str]) -> Recipe:
         file=top.inside("file", "the data folder"),
         modalities=_modalities(top),
         target=read_target(source, values.get("target", {})),
-        split=_split(source, values.get("split", {})),
+        split=read_split(source, values.get("split", {})),
         id=top.text_or_none("id"),
         sequence=cast(SequenceKind, top.choice("sequence", ("dialogue", "window", "single"))),
         context=top.integer("context", 8, 1),
@@ -212,26 +201,6 @@ def _text(table: Table, numeric: tuple[str, ...]) -> ModalityRecipe:
         tokenizer=tokenizer if tokenizer == "words" else table.inside("tokenizer", "the data folder"),
         min_count=table.integer("min_count", 2, 1),
         max_tokens=table.integer("max_tokens", 3, 3) if "max_tokens" in table.values else None,
-    )
-
-
-def _split(source: str, values: object) -> SplitRecipe:
-    table = Table(source, "split", values, ("array", *SPLITS, "by", "shares", "seed"))
-    if ("array" in table.values) == ("by" in table.values):
-        table.fail("array", "either split.array (a column) or split.by (groups to deal out)")
-    wrong = [k for k in (("shares", "seed") if "array" in table.values else SPLITS) if k in table.values]
-    if wrong:
-        table.fail(wrong[0], f"no such key beside split.{'array' if 'array' in table.values else 'by'}")
-    names = [table.values.get(name, name) for name in SPLITS]
-    for key, name in zip(SPLITS, names, strict=True):
-        if not isinstance(name, str | int) or names.count(name) > 1:
-            table.fail(key, "a value of the split's column, unlike the other two")
-    shares = table.numbers("shares", 3) if "shares" in table.values else SplitRecipe.shares
-    if min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-        table.fail("shares", "three positive shares that sum to 1")
-    train, valid, test = names
-    return SplitRecipe(
-        table.text_or_none("array"), (train, valid, test), table.text_or_none("by"), shares, table.integer("seed", 0, 0)
     )
 
 

@@ -1,23 +1,17 @@
 """Out of distribution by words: a test split in which words go with other labels than they do in training."""
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
+from mmaffect.data.shift_search import Corpus, Documents, Flags, Floats, Ints, MismatchSearch, read_corpus
 from mmaffect.data.split import stratified_group_split
 from mmaffect.ops import InputError, check_choice, check_positive
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-Documents = Sequence[str] | Sequence[Sequence[str]] | Sequence[Sequence[int]]
 TRAIN, VALID, TEST = 0, 1, 2
-_EXACT = 16  # swaps of groups that are tried exactly before a search ends
-_MOST = 256  # groups of a side that are paired
 
 
 def word_label_mismatch(
@@ -60,11 +54,11 @@ def word_label_mismatch(
         1.099
     """
     check_positive(min_count=min_count, smoothing=smoothing)
-    corpus = _corpus(documents, labels, None, None, min_count)
+    corpus = read_corpus(documents, labels, None, None, min_count)
     part = np.asarray(split)
     if part.shape != (len(corpus.label),):
         raise ValueError(f"split: expected ({len(corpus.label)},) as labels, got {part.shape}")
-    return _Search(corpus, smoothing, math.inf).mismatch(part[corpus.order] == TEST)
+    return MismatchSearch(corpus, smoothing, math.inf).mismatch(part[corpus.order] == TEST)
 
 
 def word_shift_split(
@@ -80,7 +74,7 @@ def word_shift_split(
     smoothing: float = 1.0,
     most: float = math.inf,
     restarts: int = 4,
-    tolerance: float = 0.02,
+    tolerance: float = 0.01,
 ) -> Ints:
     """Split a corpus so that what words say of labels in training misleads in the test split; or split it at random.
 
@@ -137,8 +131,8 @@ def word_shift_split(
     share = np.asarray(shares, dtype=np.float64)
     if share.shape != (3,) or (share <= 0).any() or abs(share.sum() - 1) > 1e-6:
         raise ValueError(f"shares: expected three positive shares that sum to 1, got {tuple(shares)}")
-    corpus = _corpus(documents, labels, groups, ids, min_count)
-    search = _Search(corpus, smoothing, most)
+    corpus = read_corpus(documents, labels, groups, ids, min_count)
+    search = MismatchSearch(corpus, smoothing, most)
     found, best = _random(corpus, share, seed, 0), -np.inf
     starts = range(restarts if kind == "ood" else 0)
     for start in starts:
@@ -155,58 +149,6 @@ def word_shift_split(
     return result
 
 
-class _Corpus(NamedTuple):
-    """Rows in an order that depends on their content alone.
-
-    Args:
-        order: rows of the caller in this order ``(N,)``.
-        words: 1 where a document has a word, ``(N, W)``.
-        label: classes ``0 … C - 1``; C for rows without a label ``(N,)``.
-        group: ``0 … G - 1``, ``(N,)``; None: every row for itself.
-        share: of each class among the labelled rows ``(C,)``.
-    """
-
-    order: Ints
-    words: sparse.csr_array
-    label: Ints
-    group: Ints | None
-    share: Floats
-
-
-def _corpus(
-    documents: Documents,
-    labels: npt.ArrayLike,
-    groups: npt.ArrayLike | None,
-    ids: npt.ArrayLike | None,
-    min_count: int,
-) -> _Corpus:
-    given = np.asarray(labels)
-    rows = len(documents)
-    columns = {"groups": groups, "ids": ids}
-    named = {name: np.asarray(c).astype(str) if c is not None else np.full(rows, "") for name, c in columns.items()}
-    for name, column in {"labels": given, **named}.items():
-        if column.shape != (rows,):
-            raise ValueError(f"{name}: expected ({rows},), one for each of the documents, got {column.shape}")
-    classes, label = np.unique(np.where(given < 0, given.max(initial=0) + 1, given), return_inverse=True)
-    count = len(classes) - int((given < 0).any())
-    if count < 2:
-        raise InputError(f"labels: expected at least two classes, got {count}")
-    held = [sorted({str(w) for w in (d.lower().split() if isinstance(d, str) else d)}) for d in documents]
-    keys = [(int(label[i]), held[i], named["groups"][i], named["ids"][i]) for i in range(rows)]
-    order = np.array(sorted(range(rows), key=keys.__getitem__), dtype=np.int64)
-    label = label.reshape(-1)[order]
-    lengths = [len(held[i]) for i in order]
-    _, code = np.unique(np.array([w for i in order for w in held[i]], dtype=object), return_inverse=True)
-    at = np.repeat(np.arange(rows), lengths)
-    words = sparse.csr_array((np.ones(len(at)), (at, code.reshape(-1))), shape=(rows, int(code.max(initial=-1)) + 1))
-    frequent = words[label < count].sum(0) >= min_count
-    if not frequent.any():
-        raise InputError(f"documents: expected words in at least min_count = {min_count} labelled documents, got none")
-    group = None if groups is None else np.unique(named["groups"][order], return_inverse=True)[1].reshape(-1)
-    share = np.bincount(label[label < count]) / (label < count).sum()
-    return _Corpus(order, words[:, frequent], label, group, share)
-
-
 def _quotas(rows: int, share: Floats) -> Ints:
     """Rows of each split, by largest remainder."""
     exact = rows * share
@@ -216,7 +158,7 @@ def _quotas(rows: int, share: Floats) -> Ints:
     return whole
 
 
-def _random(corpus: _Corpus, share: Floats, seed: int, start: int) -> Ints:
+def _random(corpus: Corpus, share: Floats, seed: int, start: int) -> Ints:
     """A random split: within classes, or of groups with classes balanced."""
     if corpus.group is not None:
         known = np.where(corpus.label == len(corpus.share), -1, corpus.label)
@@ -232,12 +174,12 @@ def _random(corpus: _Corpus, share: Floats, seed: int, start: int) -> Ints:
     return split
 
 
-def _deal_rest(corpus: _Corpus, share: Floats, test: Flags, drawn: Ints, seed: int, start: int) -> Ints:
+def _deal_rest(corpus: Corpus, share: Floats, test: Flags, drawn: Ints, seed: int, start: int) -> Ints:
     """Train and valid: at random among what is not test, with the class counts they were drawn with."""
     split = np.full(len(test), TEST)
     rest = np.flatnonzero(~test)
     if corpus.group is not None:
-        part = _Corpus(rest, corpus.words, corpus.label[rest], corpus.group[rest], corpus.share)
+        part = Corpus(rest, corpus.words, corpus.label[rest], corpus.group[rest], corpus.share)
         split[rest] = _random(part, share[:TEST] / share[:TEST].sum(), seed, start)
         return split
     rng = np.random.default_rng([seed, start, 1])
@@ -246,103 +188,3 @@ def _deal_rest(corpus: _Corpus, share: Floats, test: Flags, drawn: Ints, seed: i
         valid = int(((drawn == VALID) & (corpus.label == label)).sum())
         split[mine] = rng.permutation(np.repeat([TRAIN, VALID], [len(mine) - valid, valid]))
     return split
-
-
-class _Search:
-    """Local search for a test split of large mismatch.
-
-    Args:
-        corpus: the rows.
-        smoothing: of the association.
-        most: the mismatch not to go beyond.
-    """
-
-    def __init__(self, corpus: _Corpus, smoothing: float, most: float) -> None:
-        self.words, self.label, self.share = corpus.words, corpus.label, corpus.share
-        self.smoothing, self.most = smoothing, most
-        self.classes = len(corpus.share)
-        rows = np.flatnonzero(corpus.label < self.classes)
-        ones = np.ones(len(rows))
-        self.member = sparse.csr_array((ones, (rows, corpus.label[rows])), shape=(len(corpus.label), self.classes))
-        self.total = self._count(np.ones(len(corpus.label), dtype=bool))
-
-    def _count(self, chosen: Flags) -> Floats:
-        """Documents of each class with each word, among some: ``(C, W)``."""
-        return np.asarray((self.member[chosen].T @ self.words[chosen]).toarray())
-
-    def _surprise(self, rest: Floats) -> Floats:
-        """``log P(c) - log p(c | w)`` ``(C, W)`` from the counts of the rest."""
-        prior = self.share[:, None]
-        return np.asarray(np.log((rest.sum(0) + self.smoothing) * prior) - np.log(rest + self.smoothing * prior))
-
-    def mismatch(self, test: Flags) -> float:
-        """The objective."""
-        here = self._count(test)
-        return float((here * self._surprise(self.total - here)).sum() / max(here.sum(), 1))
-
-    def _gain(self, test: Flags) -> Floats:
-        """First-order gain, up to a factor, of each row that goes from the rest to test; minus that of the way back."""
-        here = self._count(test)
-        rest = self.total - here
-        surprise = self._surprise(rest)
-        value = (here * surprise).sum() / max(here.sum(), 1)
-        away = here / (rest + self.smoothing * self.share[:, None]) - here.sum(0) / (rest.sum(0) + self.smoothing)
-        by_word = surprise - value + away
-        return np.asarray((self.member * (self.words @ by_word.T)).sum(1))
-
-    def swap_rows(self, test: Flags) -> Flags:
-        """Swap rows of one class between test and the rest as long as the objective rises."""
-        value, size = self.mismatch(test), len(test)
-        while size >= 1:
-            gain = self._gain(test)
-            pairs = [p for label in range(self.classes) for p in self._pairs(test, gain, label)]
-            pairs.sort(key=lambda pair: -pair[0])
-            size = min(size, len(pairs))
-            while size >= 1:
-                tried = test.copy()
-                tried[[pair[1] for pair in pairs[:size]]] = True
-                tried[[pair[2] for pair in pairs[:size]]] = False
-                if value + 1e-12 < (found := self.mismatch(tried)) <= self.most:
-                    test, value, size = tried, found, 2 * size
-                    break
-                size //= 2
-        return test
-
-    def _pairs(self, test: Flags, gain: Floats, label: int) -> Iterator[tuple[float, int, int]]:
-        """Gain, row of the rest and row of test: the best with the best, the next with the next."""
-        mine = self.label == label
-        comes, goes = np.flatnonzero(mine & ~test), np.flatnonzero(mine & test)
-        comes, goes = comes[np.argsort(-gain[comes], kind="stable")], goes[np.argsort(gain[goes], kind="stable")]
-        for one, other in zip(comes.tolist(), goes.tolist(), strict=False):
-            if gain[one] <= gain[other]:
-                return
-            yield float(gain[one] - gain[other]), one, other
-
-    def swap_groups(self, test: Flags, group: Ints, tolerance: float) -> Flags:
-        """Swap two whole groups at a time as long as the objective rises and the class counts stay near."""
-        groups = int(group.max()) + 1
-        counts = np.zeros((groups, self.classes + 1))
-        np.add.at(counts, (group, self.label), 1)
-        within = tolerance * counts.sum(0)
-        inside = np.zeros(groups, dtype=bool)
-        inside[group[test]] = True
-        wanted, value = counts[inside].sum(0), self.mismatch(test)
-        while True:
-            gain = np.bincount(group, self._gain(test), groups)
-            comes, goes = np.flatnonzero(~inside), np.flatnonzero(inside)
-            comes = comes[np.argsort(-gain[comes], kind="stable")][:_MOST]
-            goes = goes[np.argsort(gain[goes], kind="stable")][:_MOST]
-            off = counts[inside].sum(0) - wanted + counts[comes][:, None] - counts[goes][None, :]
-            allowed = (np.abs(off) <= within).all(-1)
-            rise = np.where(allowed, gain[comes][:, None] - gain[goes][None, :], -np.inf)
-            for place in np.argsort(-rise, axis=None, kind="stable")[:_EXACT]:
-                one, other = np.unravel_index(place, rise.shape)
-                if not np.isfinite(rise[one, other]):
-                    continue
-                tried = inside.copy()
-                tried[comes[one]], tried[goes[other]] = True, False
-                if value + 1e-12 < (found := self.mismatch(tried[group])) <= self.most:
-                    inside, value = tried, found
-                    break
-            else:
-                return inside[group]

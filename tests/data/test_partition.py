@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mmaffect.data import word_label_mismatch
 from mmaffect.data.arrays import ArrayFile
 from mmaffect.data.layout import lay_out
 from mmaffect.data.partition import assign_splits
@@ -44,6 +45,55 @@ def test_groups_may_be_dealt_out(assign):
         assert split == assign(shares, kind="dialogue", target=target, array=array)
         assert sorted(split) == [0, 0, 0, 0, 1, 1, 2, 2]
         assert all(split[i] == split[i + 1] for i in range(0, 8, 2))
+
+
+@pytest.fixture
+def by_words(tmp_path):
+    """Forty rows of two classes in twenty groups, whose words go with the class in three rows of four."""
+    label = np.tile([0, 1, 1, 0], 10)
+    words = np.where(np.arange(40) % 8 < 6, np.array(["poor", "fine"])[label], np.array(["fine", "poor"])[label])
+    names = np.array([f"u{i:02d}" for i in range(40)])
+
+    def go(order=None, *, target=None, array=None, text=words, **split):
+        order = np.arange(40) if order is None else np.array(order)
+        group = np.arange(40) // 2
+        np.savez(tmp_path / "d.npz", id=names[order], text=np.asarray(text)[order], group=group[order])
+        target = target or TargetRecipe("class", "y", ("a", "b"))
+        modalities = {"m": ModalityRecipe("x")}
+        chosen = SplitRecipe(text="text", shares=(0.5, 0.25, 0.25), **split)
+        recipe = Recipe("toy", "d.npz", modalities, target, chosen, id="id")
+        found = encode_targets((label if array is None else array)[order], target, "y")
+        return assign_splits(ArrayFile(tmp_path / "d.npz"), recipe, "single", lay_out(np.arange(40)), found, None)
+
+    go.words, go.label = words, label
+    return go
+
+
+def test_a_split_may_go_by_words(by_words):
+    ood, iid = by_words(method="ood"), by_words(method="iid")
+    assert (
+        word_label_mismatch(by_words.words, by_words.label, ood)
+        > 0
+        > word_label_mismatch(by_words.words, by_words.label, iid)
+    )
+    for split in (ood, iid):
+        assert np.bincount(split * 2 + by_words.label).tolist() == [10, 10, 5, 5, 5, 5]
+    order = np.random.default_rng(0).permutation(40)
+    assert by_words(order, method="ood").tolist() == ood[order].tolist()  # by names, not by the order of rows
+    assert (by_words(method="ood", by="group").reshape(20, 2).std(1) == 0).all()
+    assert word_label_mismatch(by_words.words, by_words.label, by_words(method="ood", most=0.1)) <= 0.1
+
+
+def test_scores_are_split_by_quarters_and_several_labels_are_refused(by_words):
+    score = TargetRecipe("score", "y", ("v",))
+    split = by_words(method="ood", target=score, array=np.linspace(-1, 1, 40))
+    assert [np.bincount(split[q * 10 : q * 10 + 10], minlength=3).tolist() for q in range(4)] == [[5, 3, 2]] * 4
+    with pytest.raises(InputError, match=r"split\.text = 'text': split\.method needs a target of one class or of sc"):
+        by_words(method="ood", target=TargetRecipe("multilabel", "y", ("a", "b")), array=np.tile([[0, 1]], (40, 1)))
+    with pytest.raises(InputError, match=r"split\.text = 'text': expected strings, got int64"):
+        by_words(method="ood", text=np.arange(40))
+    with pytest.raises(InputError, match=r"split\.text = 'text': documents: expected words in at least min_count = 99"):
+        by_words(method="ood", min_count=99)
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,13 @@ def test_a_split_may_be_dealt_out(toy):
     assert (split.array, split.by, split.shares, split.seed) == (None, "part", (0.6, 0.2, 0.2), 3)
 
 
+def test_a_split_may_go_by_words(toy):
+    toy.change(('array = "split"', 'method = "ood"\ntext = "words"\nmost = 0.2\nmin_count = 3\nby = "part"'))
+    split = toy.recipe().split
+    assert (split.array, split.method, split.text, split.by) == (None, "ood", "words", "part")
+    assert (split.most, split.min_count, split.smoothing, split.shares) == (0.2, 3, 1.0, (0.7, 0.15, 0.15))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -93,7 +100,7 @@ def test_a_split_may_be_dealt_out(toy):
         ),
         ('sequence = "talk"', "", r"groups\.sequence: expected a column, since sequence = 'dialogue', got nothing"),
         ('fold = ["part"]', 'fold = "part"', r"groups\.fold: expected a list of different strings, got 'part'"),
-        ('array = "split"', "", r"split\.array: expected either split\.array \(a column\) or split\.by"),
+        ('array = "split"', "", r"split\.array: expected either split\.array \(a column\), split\.by \("),
         ('array = "split"', 'array = "split"\nby = "part"', r"split\.array: expected either split\.array"),
         ('array = "split"', 'array = "split"\nseed = 1', r"split\.seed: expected no such key beside split\.array"),
         ('array = "split"', 'by = "part"\nvalid = "dev"', r"split\.valid: expected no such key beside split\.by"),
@@ -101,6 +108,23 @@ def test_a_split_may_be_dealt_out(toy):
             'array = "split"',
             'array = "split"\nvalid = "train"',
             r"split\.train: expected a value of the split's column",
+        ),
+        ('array = "split"', 'method = "ood"', r"split\.text: expected a string, got nothing"),
+        (
+            'array = "split"',
+            'method = "odd"\ntext = "words"',
+            r"split\.method: expected one of ood, iid \(did you mean",
+        ),
+        (
+            'array = "split"',
+            'array = "split"\nmethod = "ood"\ntext = "words"',
+            r"split\.array: expected no such key beside split\.method",
+        ),
+        ('array = "split"', 'by = "part"\nmost = 0.1', r"split\.most: expected no such key beside split\.by"),
+        (
+            'array = "split"',
+            'method = "ood"\ntext = "words"\nmost = 0',
+            r"split\.most: expected a number above 0, got 0",
         ),
         ('array = "split"', 'by = "part"\nshares = [0.5, 0.5, 0.5]', r"split\.shares: expected three positive shares"),
         ('array = "split"', 'by = "part"\nshares = [0.5, 0.5]', r"split\.shares: expected a list of 3 numbers"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
@@ -48,8 +49,8 @@ def test_a_recipe_reads_and_is_named_after_its_file(path):
 
 def test_there_is_a_recipe_for_every_task():
     assert [p.stem for p in FILES] == [
-        "iemocap4", "iemocap6", "iemocap8", "iemocap_vad", "mosi", "mosi_words3", "mosi_words7", "ravdess",
-        "ravdess_contour", "wesad",
+        "iemocap4", "iemocap6", "iemocap8", "iemocap_vad", "mosi", "mosi_words3", "mosi_words3_iid",
+        "mosi_words3_ood", "mosi_words7", "ravdess", "ravdess_contour", "wesad",
     ]  # fmt: skip
 
 
@@ -222,3 +223,25 @@ def test_the_seven_classes_are_the_labels_of_acc7(loaded, arrays):
     rows = dict(zip(file["utt_id"].tolist(), np.round(file["label"]).tolist(), strict=True))
     for part in parts(loaded("mosi_words7")).values():
         assert [t - 3 for t in part.targets.tolist()] == [rows[name] for name in part.ids]
+
+
+def test_words_mislead_out_of_distribution_and_sizes_and_classes_are_those_of_the_random_split(loaded, arrays):
+    file = arrays("mosi")
+    text = dict(zip(file["utt_id"].tolist(), np.char.lower(file["sentence"]).tolist(), strict=True))
+    found = {}
+    for kind in ("iid", "ood"):
+        splits = loaded(f"mosi_words3_{kind}")
+        sides = [[text[i] for i in part.ids] for part in parts(splits).values()]
+        counts = [np.bincount(part.targets.numpy()).tolist() for part in parts(splits).values()]
+        assert counts == [[516, 45, 451], [111, 10, 97], [111, 10, 96]]
+        assert len({i for part in parts(splits).values() for i in part.ids}) == 1447
+        words = CountVectorizer(binary=True, token_pattern=r"\S+").fit(sides[0])
+        model = LogisticRegression(C=0.3, max_iter=2000, class_weight="balanced")
+        model.fit(words.transform(sides[0]), splits.train.targets)
+        found[kind] = [
+            balanced_accuracy_score(part.targets, model.predict(words.transform(side)))
+            for part, side in zip((splits.valid, splits.test), sides[1:], strict=True)
+        ]
+    assert min(found["iid"]) > 0.4  # in three classes
+    assert found["ood"][1] < 0.2  # what words say in training is wrong in test
+    assert found["ood"][0] > 0.4  # and right in validation, which is like training
