@@ -356,7 +356,7 @@ def test_truly_missing_training_never_reads_what_the_protocol_deleted(tmp_path):
 
 
 def test_truly_missing_twins_learn_from_what_the_system_hides_itself():
-    complete, _ = pair()
+    complete, _ = pair(lengths=[6] * 16)
     model = system()
     torch.manual_seed(0)
     terms = model.loss(complete, None, TRAIN)
