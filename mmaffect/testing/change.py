@@ -64,7 +64,7 @@ def gates(case: Case) -> tuple[Gate, ...]:
     tensors = case.arguments()
     pairs = [*case.time.items(), *case.available.items()]
     if case.hideable is not None:
-        pairs = [(n, g) for n, g in pairs if g.mask in case.hideable]
+        return tuple(dict.fromkeys(g for _, g in pairs if g.mask in case.hideable))
     return tuple(dict.fromkeys(g for n, g in pairs if tensors[n].is_floating_point()))
 
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmaffect.data import DataSpec
-from mmaffect.testing import random_batch
+from mmaffect.data import DataSpec, Vocabulary, collate
+from mmaffect.testing import random_batch, random_dataset
 from mmaffect.testing.batches import missing_pair
 
 SPECS = st.builds(
@@ -120,3 +120,39 @@ def test_of_a_pair_every_modality_is_there_and_absent_and_nothing_is_lost_altoge
         assert torch.equal(left, real) if spec.sequence == "dialogue" else left.any(1).all()
     for name, mask in observed.masks.items():
         assert not (mask & ~complete.masks[name]).any()
+
+
+@given(SPECS, LENGTHS)
+def test_a_dataset_is_the_samples_of_the_batch(spec, lengths):
+    wanted, found = random_batch(spec, lengths, generator=rng()), random_dataset(spec, lengths, generator=rng()).batch()
+    assert found.id == wanted.id
+    for field in ("inputs", "masks", "targets", "steps", "index", "speaker", "confounder"):
+        mine, theirs = getattr(found, field), getattr(wanted, field)
+        assert (mine is None) == (theirs is None)
+        if theirs is not None:
+            torch.testing.assert_close(mine, theirs, equal_nan=True)
+
+
+@given(LENGTHS, st.integers(0, 99))
+def test_tokens_are_words_between_start_and_end(lengths, seed):
+    words = Vocabulary(12, unknown=1, mask=2, special=(0, 1, 2, 3, 4))
+    spec = DataSpec({"text": 12, "audio": 2}, "class", ("a", "b"), "single", tokens={"text": words})
+    data = random_dataset(spec, lengths, generator=rng(seed))
+    for i, length in enumerate(lengths):
+        ids = data[i].inputs["text"].tolist()
+        inner = ids[1:-1] if length > 2 else ids
+        assert len(ids) == length
+        assert set(inner) <= set(range(5, 12))
+        if length > 2:
+            assert (ids[0], ids[-1]) == (3, 4)
+    assert int(data.protected("text").sum()) == 2 * sum(length > 2 for length in lengths)
+    complete, observed = missing_pair(spec, lengths, seed) if len(lengths) > 3 else (collate([data[0]]),) * 2
+    assert observed.inputs["text"].dtype == complete.inputs["text"].dtype == torch.int64
+
+
+def test_a_vocabulary_without_start_and_end_gives_words_alone():
+    bare = Vocabulary(4, unknown=1, mask=1, special=(0, 1))
+    spec = DataSpec({"text": 4}, "class", ("a", "b"), "single", tokens={"text": bare})
+    data = random_dataset(spec, (40,), generator=rng())
+    assert set(data[0].inputs["text"].tolist()) == {2, 3}
+    assert not data.protected("text").any()

@@ -104,3 +104,10 @@ def test_rows_are_taken_of_samples_alone(order):
     assert torch.equal(taken["mask"], MASK[list(order)])
     assert taken["table"] is tensors["table"]
     assert taken["scalar"] is tensors["scalar"]
+
+
+def test_token_ids_are_hidden_where_their_mask_is_named():
+    inputs = {"ids": torch.tensor([[1, 2, 1, 0, 3]]).expand(3, 5), "mask": MASK}
+    build = {"build": lambda: lambda **_: torch.zeros(3), "inputs": inputs, "masks": {"ids": "mask"}}
+    assert gates(Case(**build)) == ()
+    assert [gate.mask for gate in gates(Case(**build, hideable=("mask",)))] == ["mask"]

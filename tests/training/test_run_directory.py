@@ -66,6 +66,17 @@ def test_a_run_from_before_an_option_was_there_goes_on_with_its_default(tmp_path
         check_directory(tmp_path, other, resume=True)
 
 
+def test_a_run_from_before_there_were_tokens_goes_on_without_any(tmp_path):
+    before = {**CONFIG, "spec": {"modalities": {"text": 4}}}
+    start_directory(tmp_path, before)
+    assert check_directory(tmp_path, before, resume=True) is True
+    now = {**CONFIG, "spec": {"modalities": {"text": 4}, "tokens": {}}}
+    assert check_directory(tmp_path, now, resume=True) is True
+    now["spec"]["tokens"] = {"text": [4, 1, 1, [0]]}
+    with pytest.raises(InputError, match=r"spec\.tokens\.text: None there, \[4, 1, 1, \[0\]\] now"):
+        check_directory(tmp_path, now, resume=True)
+
+
 def test_no_run_is_overwritten(tmp_path):
     start_directory(tmp_path, CONFIG)
     with pytest.raises(InputError, match=r"is not empty \(it holds config.json\); resume it with resume=True"):
