@@ -1,21 +1,24 @@
 """One cell of a study: one system with one config, trained with one seed, measured under every condition."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from examples.maci import MACI, MACIConfig
 from examples.sources import Source
 from examples.systems import system_module
+from examples.text import ReadsText, TextConfig
+from mmaffect.data import DataSpec
 from mmaffect.ops import InputError
 from mmaffect.training import Evaluation, Protocol, TrainConfig, evaluate_all, fit
 from mmaffect.training.checkpoint import write_json, write_text
 from mmaffect.training.run_directory import plain
 
-RECIPE, NORMALISER, TEST = "recipe.toml", "normaliser.json", "test.json"
+RECIPE, NORMALISER, TOKENIZERS, TEST = "recipe.toml", "normaliser.json", "tokenizers.json", "test.json"
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,39 @@ class Candidate:
         label: what tables call it.
         config: of the architecture.
         training: hyper-parameters of the loop.
+        text: how token ids are read, where the data have some.
+        maci: which halves of MACI are put on it.
     """
 
     system: str
     label: str
     config: Any
     training: TrainConfig
+    text: TextConfig = field(default_factory=TextConfig)
+    maci: MACIConfig = field(default_factory=MACIConfig)
 
     @property
     def folder(self) -> str:
         """The label as the name of a folder."""
         return "".join(c if c.isalnum() else "_" for c in self.label).strip("_").replace("__", "_")
+
+
+def assemble(name: str, config: Any, spec: DataSpec, text: TextConfig, maci: MACIConfig) -> nn.Module:
+    """A system, within what reads the tokens of its data, within MACI: whatever of these is needed.
+
+    Raises:
+        ValueError: if config, data and wrappers do not fit together.
+    """
+    system_class = system_module(name).System
+    system: nn.Module = ReadsText(system_class, config, spec, text) if spec.tokens else system_class(config, spec)
+    return system if maci.use == "none" else MACI(system, maci)
+
+
+def describe(candidate: Candidate, spec: DataSpec) -> dict[str, Any]:
+    """What a run directory records of a candidate, for `assemble` to build it again."""
+    text = {"text": plain(candidate.text)} if spec.tokens else {}
+    maci = {} if candidate.maci.use == "none" else {"maci": plain(candidate.maci)}
+    return {"system": candidate.system, **text, **maci}
 
 
 def build(candidate: Candidate, source: Source, seed: int) -> nn.Module:
@@ -48,10 +73,9 @@ def build(candidate: Candidate, source: Source, seed: int) -> nn.Module:
     """
     torch.manual_seed(seed)
     try:
-        system: nn.Module = system_module(candidate.system).System(candidate.config, source.train.spec)
+        return assemble(candidate.system, candidate.config, source.train.spec, candidate.text, candidate.maci)
     except ValueError as error:
         raise InputError(f"config of {candidate.label}: {error}") from error
-    return system
 
 
 def run_cell(
@@ -68,7 +92,7 @@ def run_cell(
     """Train (or finish training) a candidate and measure it on the test split under every condition of the protocol.
 
     The run directory holds what ``fit`` writes, the test metrics, and what applies the system to new data: the
-    recipe and the normalisation.
+    recipe, the normalisation and the tokenizers.
 
     Args:
         candidate: the system.
@@ -86,7 +110,7 @@ def run_cell(
     from accelerate import PartialState
 
     system = build(candidate, source, seed)
-    description = {"system": candidate.system, "recipe": source.text, **(options or {})}
+    description = {**describe(candidate, source.train.spec), "recipe": source.text, **(options or {})}
     fit(
         system,
         source.train,
@@ -105,6 +129,8 @@ def run_cell(
         if source.normaliser is not None:
             state = source.normaliser.state_dict()
             write_json(out / NORMALISER, {k: v.tolist() if torch.is_tensor(v) else v for k, v in state.items()})
+        if source.tokenizers:
+            write_json(out / TOKENIZERS, {name: found.state_dict() for name, found in source.tokenizers.items()})
         write_json(out / TEST, {name: record(evaluation) for name, evaluation in evaluations.items()})
     return evaluations
 

@@ -18,10 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it ru
 
 import torch
 
-from examples.cell import NORMALISER, RECIPE
+from examples.cell import NORMALISER, RECIPE, TOKENIZERS, assemble
 from examples.command import run_command
-from examples.systems import restore_config, system_module
-from mmaffect.data import DataSpec, MultimodalDataset, Normaliser, load_recipe, load_unlabelled
+from examples.maci import MACIConfig
+from examples.systems import restore_config
+from examples.text import TextConfig
+from mmaffect.data import DataSpec, MultimodalDataset, Normaliser, load_recipe, load_unlabelled, restore_tokenizer
 from mmaffect.ops import InputError
 from mmaffect.training import load_weights, predict
 from mmaffect.training.checkpoint import write_text
@@ -44,9 +46,17 @@ def restore(run: Path) -> tuple[torch.nn.Module, DataSpec, dict[str, Any]]:
     """The trained system of a run, the data it knows, and how it was run."""
     config = load_json(run / CONFIG)
     try:
-        name, spec = config["description"]["system"], dict(config["spec"])
+        name, spec, description = config["description"]["system"], dict(config["spec"]), config["description"]
         spec["classes"] = tuple(spec["classes"])
-        system = system_module(name).System(restore_config(name, config["system"]["config"]), DataSpec(**spec))
+        maci: dict[str, Any] = description.get("maci", {})
+        maci = {key: tuple(value) if isinstance(value, list) else value for key, value in maci.items()}
+        system: Any = assemble(
+            name,
+            restore_config(name, config["system"]["config"]),
+            DataSpec(**spec),
+            TextConfig(**description.get("text", {})),
+            MACIConfig(**maci),
+        )
     except (KeyError, TypeError) as error:
         raise InputError(f"RUN: {run / CONFIG} is not the config of a run of train.py: {error!r}") from error
     load_weights(system, run / BEST)
@@ -54,13 +64,14 @@ def restore(run: Path) -> tuple[torch.nn.Module, DataSpec, dict[str, Any]]:
 
 
 def load_new(run: Path, data: Path, spec: DataSpec, description: dict[str, Any]) -> MultimodalDataset:
-    """New data, normalised as the run's were."""
+    """New data, normalised as the run's were, with the ids that the run's words had."""
     if not (run / NORMALISER).exists():
         raise InputError(f"RUN: {run} has no {NORMALISER}: it is not finished, or was trained on a synthetic world")
     state = {
         k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v
         for k, v in load_json(run / NORMALISER).items()
     }
+    states = load_json(run / TOKENIZERS) if spec.tokens else {}
     return load_unlabelled(
         load_recipe(run / RECIPE),
         data,
@@ -68,6 +79,7 @@ def load_new(run: Path, data: Path, spec: DataSpec, description: dict[str, Any])
         description.get("sequence"),
         description.get("context"),
         spec,
+        {name: restore_tokenizer(found) for name, found in states.items()},
     )
 
 

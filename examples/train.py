@@ -10,7 +10,7 @@ or ``torchrun`` the same command trains on many processes.
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
 
@@ -21,10 +21,12 @@ import tyro
 
 from examples.cell import Candidate, build, run_cell
 from examples.command import run_command
+from examples.maci import USES, MACIConfig
 from examples.report import Study, write_report
-from examples.sources import Source, load_folds, load_source
+from examples.sources import Source, load_folds, load_pair, load_source, read_mapping
 from examples.systems import system_module, system_names
-from mmaffect.ops import InputError
+from examples.text import TextConfig
+from mmaffect.ops import InputError, check_choice
 from mmaffect.training import Evaluation, Protocol, TrainConfig, pool, protocol
 
 C = TypeVar("C")
@@ -39,6 +41,10 @@ class Arguments(Generic[C]):
         recipe: TOML file that describes the data.
         out: folder for runs, tables and figures.
         data: folder that holds the recipe's files; a synthetic world needs none.
+        test_recipe: test on the test split of another dataset, which has the same modalities; see load_transfer.
+        test_data: folder of its files; that of --data by default.
+        map: common classes of both, such as happy=positive,sad=negative; a class named like a common one stands for it,
+            others are left out and counted. Needed unless the classes are the same.
         missing: protocol: which modalities or steps are hidden.
         rates: missing rates, for random (by default 0, 0.1 ... up to (M - 1)/M of M modalities, at most 0.7), deletion
             (0.1 0.3 0.5), feature, rmm, tmfm and stmfm (0, 0.1 ... 1). In random and deletion training draws from them
@@ -52,23 +58,33 @@ class Arguments(Generic[C]):
         per_condition: train one model for each condition, under it (the papers' way: one model for each rate or
             pattern), not one model for all.
         seeds: how many, from 0.
-        beside: systems printed beside this one, with a config of their own: NAME or NAME,FIELD=VALUE; or none.
+        beside: systems printed beside this one, with a config of their own: NAME or NAME,FIELD=VALUE; or none. MACI
+            is put on one by NAME,maci=both, otherwise as --maci says.
         ablations: train every ablation of the system's paper too.
         folds: leave out one group of this column at a time (session, speaker, subject); predictions are pooled.
         sequence: kind of sequence; the recipe's by default.
         context: steps of a window; the recipe's by default.
+        tokenizer: of the recipe's sentences: words, or a folder that holds that of a pretrained model; the recipe's by
+            default.
         resume: go on with what is in the output folder.
         threads: CPU threads of each process; these systems are small, and more cost more than they bring.
         quiet: show no progress bar.
         config: of SYSTEM.
         training: of SYSTEM and its ablations; those beside it keep their own.
+        text: how token ids are read, by all systems, where the recipe has some.
+        maci: which halves of MACI are put on SYSTEM and its ablations, and how; see examples/maci.py.
     """
 
     recipe: Path
     out: Path
     config: Annotated[C, tyro.conf.FlagConversionOff]
     training: Annotated[TrainConfig, tyro.conf.FlagConversionOff]
+    text: Annotated[TextConfig, tyro.conf.FlagConversionOff] = field(default_factory=TextConfig)
+    maci: Annotated[MACIConfig, tyro.conf.FlagConversionOff] = field(default_factory=MACIConfig)
     data: Path | None = None
+    test_recipe: Path | None = None
+    test_data: Path | None = None
+    map: str | None = None
     missing: Literal[
         "none", "fixed", "random", "deletion", "feature", "rmfm_same", "rmm", "tmfm", "stmfm", "corruption"
     ] = "none"
@@ -84,6 +100,7 @@ class Arguments(Generic[C]):
     folds: str | None = None
     sequence: Literal["dialogue", "window", "single"] | None = None
     context: int | None = None
+    tokenizer: str | None = None
     resume: bool = False
     threads: int = 1
     quiet: bool = False
@@ -119,6 +136,10 @@ def parse(arguments: list[str]) -> tuple[str, Arguments[Any]]:
         raise InputError(str(error)) from error
     if options.seeds < 1:
         raise InputError(f"--seeds: expected at least 1, got {options.seeds}")
+    if options.test_recipe is None and (options.test_data, options.map) != (None, None):
+        raise InputError("--test-data, --map: expected only beside --test-recipe")
+    if options.test_recipe is not None and options.folds is not None:
+        raise InputError("--folds: expected none beside --test-recipe, whose test split is tested")
     if options.threads < 1:
         raise InputError(f"--threads: expected at least 1, got {options.threads}")
     return name, options
@@ -130,13 +151,16 @@ def candidates(name: str, options: Arguments[Any]) -> Iterator[Candidate]:
     Raises:
         InputError: if a name, field or value given to ``--beside`` is unknown.
     """
-    yield Candidate(name, name, options.config, options.training)
+    use = options.maci.use
+    wrapped = name if use == "none" else f"{name} (maci={use})"
+    own = Candidate(name, wrapped, options.config, options.training, options.text, options.maci)
+    yield own
     if options.ablations:
         ablations = getattr(system_module(name), "ABLATIONS", {})
         if not ablations:
             raise InputError(f"--ablations: {name} has none")
         for label, change in ablations.items():
-            yield Candidate(name, f"{name} {label}", replace(options.config, **change), options.training)
+            yield replace(own, label=f"{wrapped} {label}", config=replace(options.config, **change))
     for entry in options.beside:
         if entry == "none":
             continue
@@ -144,14 +168,20 @@ def candidates(name: str, options: Arguments[Any]) -> Iterator[Candidate]:
         module = system_module(other)
         if any("=" not in setting for setting in settings):
             raise InputError(f"--beside: expected NAME or NAME,FIELD=VALUE, got {entry!r}")
-        flags = [part for s in settings for part in (f"--{s.partition('=')[0]}", s.partition("=")[2])]
+        uses = [setting.partition("=")[2] for setting in settings if setting.startswith("maci=")]
+        for given in uses:
+            check_choice(f"--beside {entry}: maci", given, USES)
+        fields = [setting for setting in settings if not setting.startswith("maci=")]
+        flags = [part for s in fields for part in (f"--{s.partition('=')[0]}", s.partition("=")[2])]
         kind = cast(Any, tyro.conf.FlagConversionOff)[module.Config]
         try:
             config = tyro.cli(kind, prog=f"--beside {entry}", args=flags)
         except ValueError as error:
             raise InputError(f"--beside: {entry!r}: {error}") from error
-        candidate = Candidate(other, f"{other} ({', '.join(settings)})" if settings else other, config, module.TRAINING)
-        if (candidate.system, candidate.config) != (name, options.config):
+        label = f"{other} ({', '.join(settings)})" if settings else other
+        maci = replace(options.maci, use=cast(Any, [*uses, "none"][0]))
+        candidate = Candidate(other, label, config, module.TRAINING, options.text, maci)
+        if (candidate.system, candidate.config, candidate.maci.use) != (name, options.config, options.maci.use):
             yield candidate
 
 
@@ -165,12 +195,19 @@ class Fold(NamedTuple):
 
 def sources(options: Arguments[Any]) -> list[Fold]:
     """The data: once, or once for every group left out."""
-    sequence, context = options.sequence, options.context
+    sequence, context, tokenizer = options.sequence, options.context, options.tokenizer
     recorded = {k: v for k, v in (("sequence", sequence), ("context", context)) if v is not None}
+    if options.test_recipe is not None:
+        mapping = None if options.map is None else read_mapping(options.map)
+        paths = (options.recipe, options.data, options.test_recipe, options.test_data)
+        source = load_pair(*paths, mapping, sequence=sequence, context=context, tokenizer=tokenizer)
+        return [Fold(source, "", {**recorded, "tested_on": options.test_recipe.stem, "map": mapping})]
     if options.folds is None:
-        source = load_source(options.recipe, options.data, sequence=sequence, context=context)
+        source = load_source(options.recipe, options.data, sequence=sequence, context=context, tokenizer=tokenizer)
         return [Fold(source, "", recorded)]
-    folds = load_folds(options.recipe, options.data, options.folds, sequence=sequence, context=context)
+    folds = load_folds(
+        options.recipe, options.data, options.folds, sequence=sequence, context=context, tokenizer=tokenizer
+    )
     return [
         Fold(source, f"{options.folds}_{group}", {**recorded, "fold": {options.folds: group}})
         for group, source in folds.items()
@@ -230,7 +267,8 @@ def main(arguments: list[str]) -> None:
         print(folds[0].source.report)
     for candidate in listed:
         build(candidate, folds[0].source, 0)  # a config that does not fit is found before anything is written
-    study = Study(options.recipe.stem, spec, conditions, {}, per_condition=options.per_condition)
+    tested_on = "" if options.test_recipe is None else f", tested on {options.test_recipe.stem}"
+    study = Study(options.recipe.stem + tested_on, spec, conditions, {}, per_condition=options.per_condition)
     for candidate in listed:
         study.results[candidate.label] = [
             run_seed(candidate, folds, conditions, seed, options) for seed in range(options.seeds)

@@ -255,7 +255,7 @@ MISTAKES = {
     "no system": (
         lambda toy: None,
         [],
-        "expected the name of a system first, one of: affect_diff, carn, gru, imder, linear",
+        "expected the name of a system first, one of: affect_diff, carn, cider, gru, imder, linear",
     ),
     "missing key": (lambda toy: recipe_without(toy, 'array = "voice"'), ["carn"], "voice.*array"),
     "unknown key": (
