@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 SMALL = {
     "affect_diff": {"hidden": 8, "heads": 2, "layers": 1, "feed_forward": 8, "prior_width": 8, "kernels": (1, 3)},
     "carn": {"hidden": 8, "heads": 2},
+    "cider": {"hidden": 8, "heads": 2, "layers": 1},
     "gru": {"hidden": 6},
     "imder": {
         "hidden": 8,

@@ -14,7 +14,7 @@ KEPT = sorted(path.parent for path in Path(__file__).parent.glob("*/best.safeten
 
 def test_every_system_has_one():
     kept = {path.name.rpartition("-")[0] for path in KEPT}
-    assert kept == {"affect_diff", "carn", "gru", "imder", "linear", "transformer"}
+    assert kept == {"affect_diff", "carn", "cider", "gru", "imder", "linear", "transformer"}
 
 
 @pytest.mark.parametrize("run", KEPT, ids=lambda path: path.name)
