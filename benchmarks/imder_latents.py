@@ -15,11 +15,10 @@ from torch import Tensor
 from examples.cell import Candidate, build
 from examples.sources import Source
 from mmaffect.data import MultimodalBatch, MultimodalDataset
-from mmaffect.metrics import calibration_metrics, reliability_curve
+from mmaffect.metrics import calibration_metrics, interval_coverage, reliability_curve
 from mmaffect.ops import masked_mean
-from mmaffect.plots import reliability_diagram, save
+from mmaffect.plots import coverage_diagram, reliability_diagram, save
 from mmaffect.plots.style import GREY, add_legend, mark, new_figure, tidy
-from mmaffect.recovery import summarise_draws
 from mmaffect.training import load_weights, protocol
 from mmaffect.training.checkpoint import write_json, write_text
 from mmaffect.training.evaluate import EVALUATION_SEED, bind
@@ -115,8 +114,8 @@ def calibration(system: Any, source: Source) -> dict[str, Any]:
     spec, test = source.train.spec, source.test
     count = len(spec.names)
     change = bind(protocol("random", spec.names, rates=[(count - 1) / count]).evaluation[0], test, EVALUATION_SEED)
-    hits = {kind: dict.fromkeys(LEVELS, 0.0) for kind in ("drawn", "refined")}
-    entries, one, several, targets = 0, [], [], []
+    draws: dict[str, list[Tensor]] = {"drawn": [], "refined": []}
+    truths, one, several, targets = [], [], [], []
     for batch in batches(test):
         shown = change(batch)
         latents, true = system.extract(shown), system.extract(batch)
@@ -125,18 +124,16 @@ def calibration(system: Any, source: Source) -> dict[str, Any]:
         kinds = {"drawn": drawn, "refined": system.recover(latents, **options)}
         for name in spec.names:
             asked = latents.wanted[name] & true.observed[name]
-            entries += int(asked.sum()) * drawn[name].shape[-1]
+            truths.append(true.values[name][asked].flatten())
             for kind, by_name in kinds.items():
-                values, truth = by_name[name][:, asked], true.values[name][asked]
-                for level in LEVELS if len(truth) else ():
-                    summary = summarise_draws(values, level)
-                    hits[kind][level] += ((truth >= summary.lower) & (truth <= summary.upper)).sum().item()
+                draws[kind].append(by_name[name][:, asked].flatten(1))
         probabilities = system.predict_draws(shown, DRAWS)
         rows = shown.observed(spec.sequence) & (batch.targets >= 0)
         one.append(probabilities[0][rows].log())
         several.append(probabilities.mean(0)[rows].log())
         targets.append(batch.targets[rows])
-    coverage = {kind: {level: h / max(entries, 1) for level, h in by.items()} for kind, by in hits.items()}
+    truth = torch.cat(truths)
+    coverage = {kind: interval_coverage(torch.cat(x, dim=1), truth, levels=LEVELS) for kind, x in draws.items()}
     logits = {"1 draw": torch.cat(one), f"{DRAWS} draws": torch.cat(several)}
     return {"coverage": coverage, "logits": logits, "targets": torch.cat(targets)}
 
@@ -177,20 +174,6 @@ def project(truth: Tensor, guess: Tensor, tsne: bool) -> tuple[Tensor, Tensor]:
     return (truth - mean) @ axes.T, (guess - mean) @ axes.T
 
 
-def coverage_figure(coverage: Mapping[str, Mapping[float, float]]) -> Any:
-    """Share of true latents within the interval of each level."""
-    figure = new_figure(4.2, 4.0)
-    axes = figure.subplots()
-    handles = axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
-    for number, by_level in enumerate(coverage.values()):
-        look = mark(number)
-        handles += axes.plot(list(by_level), list(by_level.values()), color=look.color, marker=look.marker)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="level of the interval", ylabel="share of true latents within")
-    tidy(axes, grid="both")
-    add_legend(figure, handles, ["calibrated", *coverage])
-    return figure
-
-
 def write_latents(source: Source, candidates: Sequence[Candidate], runs: Mapping[str, Path], out: Path) -> None:
     """``latents.md``, ``latents.json`` and the figures, from the runs of seed 0."""
     spec = source.train.spec
@@ -226,16 +209,16 @@ def write_latents(source: Source, candidates: Sequence[Candidate], runs: Mapping
         curves = {k: reliability_curve(logits, measured["targets"]) for k, logits in measured["logits"].items()}
         errors = {k: calibration_metrics(logits, measured["targets"]) for k, logits in measured["logits"].items()}
         save(reliability_diagram(curves), out / "reliability.png")
-        save(coverage_figure(measured["coverage"]), out / "coverage.png")
-        record |= {"coverage": measured["coverage"], "calibration": errors}
+        save(coverage_diagram(measured["coverage"]), out / "coverage.png")
+        record |= {"coverage": {k: c._asdict() for k, c in measured["coverage"].items()}, "calibration": errors}
         lines = [
             "## Several draws, at the highest missing rate\n",
             "| level | drawn | refined |",
             "| --- | --- | --- |",
         ]
-        for level in LEVELS:
-            shares = [100 * measured["coverage"][kind][level] for kind in ("drawn", "refined")]
-            lines.append(f"| {100 * level:.0f} % | {shares[0]:.1f} | {shares[1]:.1f} |")
+        shares = zip(*(measured["coverage"][kind].coverage for kind in ("drawn", "refined")), strict=True)
+        for level, (drawn, refined) in zip(LEVELS, shares, strict=True):
+            lines.append(f"| {100 * level:.0f} % | {100 * drawn:.1f} | {100 * refined:.1f} |")
         columns = list(next(iter(errors.values())))
         lines += ["", f"| prediction | {' | '.join(columns)} |", "| --- " * (len(columns) + 1) + "|"]
         lines += [f"| {k} | {' | '.join(f'{v[c]:.3f}' for c in columns)} |" for k, v in errors.items()]
