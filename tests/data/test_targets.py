@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmaffect.data.target_recipe import TargetRecipe
 from mmaffect.data.targets import blank_targets, encode_targets, encode_values
@@ -121,3 +123,54 @@ def test_codes_of_a_column():
         encode_values(np.array([nan, 1.0]), {1: 0}, "f")
     with pytest.raises(InputError, match=r"f: 3 is not expected \(2 rows hold such values\)"):
         encode_values(np.array([3, 1, 3]), {1: 0}, "f")
+
+
+def binned(array, bins, names, **fields):
+    return encode_targets(np.array(array), TargetRecipe("class", "y", names, bins=bins, **fields), "f: y")
+
+
+THREE, SEVEN = ("negative", "neutral", "positive"), ("-3", "-2", "-1", "0", "1", "2", "3")
+
+
+def test_an_edge_given_twice_is_a_class_of_its_own():
+    found = binned(np.array([-3, -1e-6, 0, -0.0, 1e-6, 3, nan, 9], np.float32), (0.0, 0.0), THREE, unlabelled=(9,))
+    assert found.values.tolist() == [0, 0, 1, 1, 2, 2, -100, -100]
+    assert found.values.dtype == torch.int64
+    assert found.labelled.tolist() == [True] * 6 + [False] * 2
+
+
+def test_a_score_on_an_edge_is_above_it():
+    assert binned([0, 0.9, 1.0, 1.5, 2.0, 7], (1.0, 2.0), THREE).values.tolist() == [0, 0, 1, 1, 2, 2]
+    tenth = np.array([0.1, 0.2, 0.3], np.float32)  # none of which is what it is in float64
+    assert binned(tenth, (0.2,), ("low", "high")).values.tolist() == [0, 1, 1]
+
+
+@given(st.lists(st.floats(-3, 3, width=32), min_size=1, max_size=20))
+def test_rounded_classes_are_those_of_acc7(scores):
+    found = binned(np.array(scores, np.float32), "round", SEVEN, range=(-3.0, 3.0)).values
+    assert (found - 3).tolist() == np.round(np.array(scores, np.float32)).astype(int).tolist()
+
+
+@given(
+    st.lists(st.floats(-4, 4, width=32), min_size=1, max_size=20), st.lists(st.integers(-4, 4), min_size=1, max_size=5)
+)
+def test_bins_agree_with_digitize_where_no_edge_is_given_twice(scores, edges):
+    edges = sorted(set(map(float, edges)))
+    names = tuple(map(str, range(len(edges) + 1)))
+    found = binned(np.array(scores, np.float32), tuple(edges), names).values
+    assert found.tolist() == np.digitize(scores, edges).tolist()
+
+
+@pytest.mark.parametrize(
+    ("array", "bins", "fields", "message"),
+    [
+        ([0.0, 4.0], (0.0, 0.0), {"range": (-3.0, 3.0)}, r"f: y: expected finite scores within -3\.0 … 3\.0, got 4\.0"),
+        ([0.0, np.inf], (0.0, 0.0), {}, "f: y: expected finite scores"),
+        (["a"], (0.0, 0.0), {}, "f: y: expected numbers, got <U1"),
+        ([[0.0]], (0.0, 0.0), {}, r"f: y: expected one class a row, got shape \(1, 1\)"),
+        ([nan], (0.0, 0.0), {}, "f: y: expected some labelled rows, got none of 1"),
+    ],
+)
+def test_scores_that_cannot_be_cut_are_said(array, bins, fields, message):
+    with pytest.raises(InputError, match=message):
+        binned(array, bins, THREE, **fields)

@@ -18,6 +18,7 @@ def test_what_is_there_is_read():
     assert table(key=["a", "b"]).texts("key") == ("a", "b")
     assert table(key=[1, 2.5]).numbers("key", 2) == (1.0, 2.5)
     assert table(key=["a", 1, True]).scalars("key") == ("a", 1, True)
+    assert table(key="a/b.npz").inside("key", "here") == "a/b.npz"
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,9 @@ def test_what_is_there_is_read():
     [
         (lambda t: t.text("key"), 3, r"r\.toml: part\.key: expected a string, got 3"),
         (lambda t: t.text("key"), "", "expected a string, got ''"),
+        (lambda t: t.inside("key", "here"), "/a", "expected a relative path inside here, got '/a'"),
+        (lambda t: t.inside("key", "here"), "a/../../b", "expected a relative path inside here"),
+        (lambda t: t.inside("key", "here"), "c:a", "expected a relative path inside here"),
         (lambda t: t.choice("key", ("train", "none")), "trian", r"one of train, none \(did you mean 'train'\?\), got"),
         (lambda t: t.integer("key", 1, 1), 0, "expected a whole number of at least 1, got 0"),
         (lambda t: t.integer("key", 1, 0), True, "expected a whole number of at least 0, got True"),
