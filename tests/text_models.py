@@ -31,7 +31,7 @@ def tiny_model(folder: Path, *, dropout: float = 0.0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=16,
-        max_position_embeddings=8,
+        max_position_embeddings=16,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
