@@ -217,9 +217,10 @@ class CIDer(nn.Module):
 
     def reconstruct(self, batch: MultimodalBatch) -> ByName:
         """Every modality's features, for the batch's steps as far as the decoders reach."""
-        return self._decode(self.encode(batch).hidden, batch)
+        return self.decode(self.encode(batch).hidden, batch)
 
-    def _decode(self, hidden: ByName, batch: MultimodalBatch) -> ByName:
+    def decode(self, hidden: ByName, batch: MultimodalBatch) -> ByName:
+        """Features from hidden steps: where modalities were aligned, stretched from the anchor's to their own."""
         rebuilt = {}
         for name, decoder in self.decoders.items():
             h = hidden[name]
@@ -255,7 +256,7 @@ class CIDer(nn.Module):
             )
             terms["attention"] = config.beta * score_map_distillation(part, full, sources, queries)
         if config.gamma:
-            rebuilt = self._decode({name: h.chunk(2)[1] for name, h in both.hidden.items()}, observed)
+            rebuilt = self.decode({name: h.chunk(2)[1] for name, h in both.hidden.items()}, observed)
             truth = {n: complete.inputs[n][:, : x.shape[1]].detach() for n, x in rebuilt.items()}
             missing = {n: (complete.masks[n] & ~observed.masks[n])[:, : x.shape[1]] for n, x in rebuilt.items()}
             terms["features"] = config.gamma * masked_reconstruction(rebuilt, truth, missing, kind="smooth_l1")
