@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mmaffect.data import MultimodalDataset, Normaliser, Tokenizer, load_dataset, load_recipe, synthetic_affect
+from mmaffect.data import (
+    MultimodalDataset,
+    Normaliser,
+    Tokenizer,
+    load_dataset,
+    load_recipe,
+    load_transfer,
+    synthetic_affect,
+)
 from mmaffect.ops import InputError, check_choice
 
 
@@ -75,6 +83,68 @@ def load_source(
     except (TypeError, ValueError) as error:
         raise InputError(f"{recipe.name}: synthetic: {error}") from error
     return Source(world.train, world.valid, world.test, "", None, text)
+
+
+def load_pair(
+    recipe: Path,
+    data: Path | None,
+    test_recipe: Path,
+    test_data: Path | None,
+    mapping: Mapping[str, str] | None,
+    *,
+    sequence: str | None = None,
+    context: int | None = None,
+    tokenizer: str | None = None,
+) -> Source:
+    """Train and valid of one recipe, the test split of another: see `mmaffect.data.load_transfer`.
+
+    Args:
+        recipe: of the first.
+        data: folder of its files.
+        test_recipe: of the second.
+        test_data: folder of its files; that of the first by default.
+        mapping: from class to common class, for both; None: the classes are the same.
+        sequence: sequence kind of both; the recipes' by default.
+        context: steps of a window of both.
+        tokenizer: ``"words"`` or the folder of one, in place of the first recipe's.
+
+    Raises:
+        InputError: naming file, key, what was given and what was expected.
+    """
+    text = _read(recipe)
+    for path, content in ((recipe, text), (test_recipe, _read(test_recipe))):
+        if "[synthetic]" in content.split():
+            raise InputError(f"--test-recipe: expected recipes of files, {path.name} describes a synthetic world")
+    if data is None:
+        raise InputError(f"--data: expected the folder that holds the files of {recipe.name}, got nothing")
+    found = load_transfer(
+        load_recipe(recipe),
+        data,
+        load_recipe(test_recipe),
+        test_data or data,
+        mapping=mapping,
+        sequence=sequence,
+        context=context,
+        tokenizer=tokenizer,
+    )
+    splits = found.splits
+    return Source(*splits[:3], str(found), splits.normaliser, text, splits.tokenizers)
+
+
+def read_mapping(given: str) -> dict[str, str]:
+    """``"happy=positive,sad=negative"`` as a dict.
+
+    Raises:
+        InputError: on another form, or a class that stands twice.
+
+    Example:
+        >>> read_mapping("happy=positive, sad=negative")
+        {'happy': 'positive', 'sad': 'negative'}
+    """
+    pairs = [tuple(part.strip() for part in entry.split("=")) for entry in given.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs) or len({pair[0] for pair in pairs}) < len(pairs):
+        raise InputError(f"--map: expected CLASS=COMMON pairs joined by commas, each class once, got {given!r}")
+    return {pair[0]: pair[1] for pair in pairs}
 
 
 def _read(recipe: Path) -> str:

@@ -22,6 +22,7 @@ from mmaffect.data.structural_model import CausalGraph, StructuralModel
 from mmaffect.data.subwords import SubwordTokenizer
 from mmaffect.data.synthetic import SyntheticAffect, synthetic_affect
 from mmaffect.data.tokenizer import Tokenizer, WordTokenizer
+from mmaffect.data.transfer import Transfer, load_transfer
 from mmaffect.data.vocabulary import Vocabulary
 
 __all__ = [
@@ -41,11 +42,13 @@ __all__ = [
     "SubwordTokenizer",
     "SyntheticAffect",
     "Tokenizer",
+    "Transfer",
     "Vocabulary",
     "WordTokenizer",
     "collate",
     "load_dataset",
     "load_recipe",
+    "load_transfer",
     "load_unlabelled",
     "read_csd",
     "read_gcnet",

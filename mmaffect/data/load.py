@@ -55,6 +55,7 @@ def load_dataset(
     context: int | None = None,
     holdout: Sequence[object] | None = None,
     tokenizer: str | PathLike[str] | None = None,
+    fitted: Splits | None = None,
 ) -> Splits:
     """Load what a recipe describes.
 
@@ -70,6 +71,8 @@ def load_dataset(
         holdout: ``(column, value, ...)``: leave these groups of one of the recipe's ``fold`` columns out as the test
             split; the next group in order (the first after the last) is the validation split, the rest trains.
         tokenizer: ``"words"`` or a folder, in place of the recipe's, for all that is text.
+        fitted: another dataset, whose training statistics and tokenizers are used in place of this one's own; it must
+            have the same modalities.
 
     Raises:
         InputError: naming file, key, what was given and what was expected.
@@ -78,6 +81,8 @@ def load_dataset(
     file = ArrayFile(locate(folder, recipe.file))
     if tokenizer is not None:
         recipe = _with_tokenizer(recipe, tokenizer)
+    if fitted is not None:
+        recipe = _as_fitted(recipe, fitted)
     rows = read_rows(file, recipe, kind)
     key = "target.array"
     array = file.rows(recipe.target.array, key)[rows.layout.order]
@@ -88,10 +93,12 @@ def load_dataset(
             recipe.modalities[name], found, split == 0, Path(folder), f"{file.label}: modalities.{name}"
         )
         for name, found in rows.sentences.items()
+        if fitted is None
     }
+    tokenizers = tokenizers if fitted is None else dict(fitted.tokenizers)
     rows = rows.tokenised(recipe, tokenizers)
     tokens = {name: tokenizer.vocabulary for name, tokenizer in tokenizers.items()}
-    normaliser = _fit(file, recipe, rows, split == 0)
+    normaliser = _fit(file, recipe, rows, split == 0) if fitted is None else fitted.normaliser
     spec = DataSpec(
         modalities={n: tokens[n].size if n in tokens else m.values.shape[1] for n, m in rows.modalities.items()},
         target=recipe.target.kind,
@@ -102,6 +109,11 @@ def load_dataset(
         class_shares=_shares(targets, split == 0, recipe),
         tokens=tokens,
     )
+    if fitted is not None and spec.modalities != fitted.train.spec.modalities:
+        raise InputError(
+            f"{file.label}: {recipe.source}: expected the widths {dict(fitted.train.spec.modalities)}, as in the data "
+            f"it is to be like, got {dict(spec.modalities)}"
+        )
     cut = cut_samples(rows.layout, kind, steps, targets.labelled, rows.something)
     counts = {name: int((split[cut.row] == code).sum()) for code, name in enumerate(SPLITS)}
     for name, count in counts.items():
@@ -198,6 +210,23 @@ def _with_tokenizer(recipe: Recipe, tokenizer: str | PathLike[str]) -> Recipe:
         raise InputError(f"tokenizer: expected a recipe with a modality of sentences, {recipe.source} has none")
     modalities = {n: replace(m, tokenizer=chosen) if m.tokenizer else m for n, m in recipe.modalities.items()}
     return replace(recipe, modalities=modalities)
+
+
+def _as_fitted(recipe: Recipe, fitted: Splits) -> Recipe:
+    """The recipe with its modalities in the order of another dataset's, which must have the same."""
+    names = fitted.train.spec.names
+    if set(recipe.modalities) != set(names):
+        raise InputError(
+            f"{recipe.source}: modalities: expected {', '.join(names)}, as in the data it is to be like, "
+            f"got {', '.join(recipe.modalities)}"
+        )
+    text = {name for name, modality in recipe.modalities.items() if modality.tokenizer is not None}
+    if text != set(fitted.tokenizers):
+        raise InputError(
+            f"{recipe.source}: modalities: expected sentences with a tokenizer in {tuple(fitted.tokenizers)}, as in the "
+            f"data it is to be like, got them in {tuple(sorted(text))}"
+        )
+    return replace(recipe, modalities={name: recipe.modalities[name] for name in names})
 
 
 def _fit(file: ArrayFile, recipe: Recipe, rows: Rows, training: Tensor) -> Normaliser:
