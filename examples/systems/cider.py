@@ -251,7 +251,7 @@ class CIDer(nn.Module):
         if both.scores is not None:
             full, part = both.scores.chunk(2)
             sources, queries = (
-                torch.cat([torch.stack(m.chunk(2)).all(0) for m in masks.values()], 1)
+                torch.cat([torch.stack(masks[n].chunk(2)).all(0) for n in self.spec.names], 1)
                 for masks in (both.sources, both.asks)
             )
             terms["attention"] = config.beta * score_map_distillation(part, full, sources, queries)
