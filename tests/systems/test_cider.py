@@ -208,6 +208,30 @@ def test_a_hole_asks_and_only_where_it_is_unknown_is_it_asked():
             assert (encoded.hidden[name][~observed.steps] == 0).all()
 
 
+def test_a_modality_that_is_absent_is_pooled_from_what_its_steps_asked():
+    spec = replace(SINGLE, sequence="window")
+    model = system(spec)
+    torch.nn.init.zeros_(model.contract.weight)
+    torch.nn.init.zeros_(model.contract.bias)  # now the joint state is the pooled modalities, side by side
+    batch, _ = pair(spec)
+    alone = batch.drop(torch.tensor([[True, False]] * 3))
+    encoded, joint = model.encode(alone), model.represent(alone)
+    for half, name in zip(joint.chunk(2, -1), spec.names, strict=True):
+        torch.testing.assert_close(half, model.pools[name](encoded.hidden[name], alone.steps).pooled)
+        assert (half.abs().amax(1) > 1e-3).all()
+
+
+def test_who_speaks_counts_also_where_nothing_is_heard():
+    complete, observed = pair(DIALOGUE)
+    model = system(DIALOGUE)
+    nothing = observed.steps & ~observed.observed("dialogue")
+    assert nothing.any()
+    other = replace(observed, speaker=1 - observed.speaker)
+    assert (model(observed) != model(other))[nothing].any(-1).all()
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(model(complete), model(replace(complete, speaker=1 - complete.speaker)))
+
+
 def test_where_each_modality_has_its_own_time_nothing_is_known_behind_the_last_step():
     batch = random_batch(SINGLE, (6, 6), generator=torch.Generator().manual_seed(0))
     masks = {
