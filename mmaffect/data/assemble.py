@@ -1,6 +1,6 @@
 """From the rows of a file in one of the field's formats to training, validation and test data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from mmaffect.data.report import Report
 from mmaffect.data.spec import DataSpec, SequenceKind, TargetKind
 from mmaffect.data.split_recipe import SPLITS
 from mmaffect.data.targets import Targets
+from mmaffect.data.vocabulary import Vocabulary
 from mmaffect.ops import InputError, check_choice, check_positive
 
 
@@ -35,6 +36,7 @@ def assemble(
     speaker: Sequence[str] | None = None,
     sequence: SequenceKind = "single",
     context: int = 8,
+    tokens: Mapping[str, Vocabulary] | None = None,
 ) -> Splits:
     """Build three datasets. Samples without a label or without any modality are left out and counted.
 
@@ -53,10 +55,11 @@ def assemble(
         speaker: who speaks; None where unknown.
         sequence: kind of sequence.
         context: rows of a window.
+        tokens: the modalities that are token ids, which cannot be normalised; none by default.
 
     Raises:
-        InputError: if a name occurs twice, a modality to be normalised is unknown or never seen in training, or a
-            split is empty.
+        InputError: if a name occurs twice, a modality to be normalised is unknown, token ids, or never seen in
+            training, or a split is empty.
     """
     names, counts = np.unique(np.asarray(ids), return_counts=True)
     if (counts > 1).any():
@@ -66,8 +69,9 @@ def assemble(
         )
     check_positive(clip=clip, context=context)
     check_choice("sequence", sequence, ("dialogue", "window", "single"))
+    words = dict(tokens or {})
     for name in normalise:
-        check_choice("normalise", name, modalities)
+        check_choice("normalise", name, modalities.keys() - words.keys())
     chosen = torch.from_numpy(np.asarray(split))
     layout = lay_out(np.arange(len(ids)) if dialogue is None or sequence == "single" else np.asarray(dialogue))
     who = None
@@ -83,12 +87,13 @@ def assemble(
     labels = {name: _count(targets, chosen == code, kind, classes) for code, name in enumerate(SPLITS)}
     train = torch.tensor(list(labels["train"].values()), dtype=torch.float64)
     spec = DataSpec(
-        modalities={name: modality.values.shape[1] for name, modality in modalities.items()},
+        modalities={n: words[n].size if n in words else m.values.shape[1] for n, m in modalities.items()},
         target=kind,
         classes=tuple(classes),
         sequence=sequence,
         speakers=0 if who is None else int(who.max()) + 1,
         class_shares=tuple((train / train.sum()).tolist()) if kind == "class" else (),
+        tokens=words,
     )
     values = {
         name: normaliser.apply(name, m.values, m.valid) if name in normaliser.mean else m.values

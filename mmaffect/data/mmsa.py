@@ -12,11 +12,14 @@ from mmaffect.data.arrays import Array
 from mmaffect.data.assemble import assemble
 from mmaffect.data.frames import nonzero_frames, stack_frames, up_to_last
 from mmaffect.data.load import Splits
+from mmaffect.data.modality_rows import ModalityRows
 from mmaffect.data.pickled_splits import SplitTable, read_split_tables
 from mmaffect.data.recipe import NonFinite
 from mmaffect.data.targets import UNLABELLED, Targets
+from mmaffect.data.vocabulary import Vocabulary
 from mmaffect.ops import InputError, check_choice
 
+BERT = Vocabulary(30522, unknown=100, mask=103, special=(0, 100, 101, 102, 103))
 _POLARITIES = ("negative", "neutral", "positive")
 
 
@@ -24,7 +27,8 @@ def read_mmsa(
     path: str | PathLike[str],
     *,
     modalities: Sequence[str] = ("text", "audio", "vision"),
-    text: Literal["text", "text_bert"] = "text",
+    text: Literal["text", "text_bert", "tokens"] = "text",
+    vocabulary: Vocabulary = BERT,
     target: str = "regression",
     classes: Sequence[str] = _POLARITIES,
     nonfinite: NonFinite = "zero",
@@ -45,7 +49,11 @@ def read_mmsa(
     Args:
         path: the file.
         modalities: keys of the file, in the order wanted; any with an array ``(N, T, D)``.
-        text: what stands for the modality ``"text"``: ``"text_bert"`` gives int64 columns ids, mask, segments.
+        text: what stands for the modality ``"text"``: ``"text"``, vectors of a frozen BERT; ``"tokens"``, the ids in
+            ``text_bert``, a token modality (see ``DataSpec.tokens``); ``"text_bert"``, its int64 columns ids, mask,
+            segments.
+        vocabulary: of the tokenizer that made ``text_bert``, for ``"tokens"``: that of BERT, uncased, by default; a
+            Chinese BERT's (CH-SIMS) has 21128 ids.
         target: ``"regression"`` (scores) or ``"classification"`` (classes), with ``"_T"``, ``"_A"``, ``"_V"`` for the
             labels of CH-SIMS that were given to one modality alone.
         classes: names of the classes 0, 1, …
@@ -60,7 +68,7 @@ def read_mmsa(
         InputError: naming file, split, key, what was given and what was expected.
     """
     label = str(Path(path))
-    check_choice("text", text, ("text", "text_bert"))
+    check_choice("text", text, ("text", "text_bert", "tokens"))
     kind, _, suffix = target.partition("_")
     check_choice("target", kind, ("regression", "classification"))
     if not modalities or len(set(modalities)) != len(modalities):
@@ -68,7 +76,7 @@ def read_mmsa(
     tables = read_split_tables(path, "id")
     rows = {}
     for name in modalities:
-        key = text if name == "text" else name
+        key = "text_bert" if name == "text" and text == "tokens" else text if name == "text" else name
         parts = [_tokens(table) if key == "text_bert" else _frames(table, key) for table in tables]
         rows[name] = stack_frames(
             [frames for frames, _ in parts],
@@ -76,6 +84,9 @@ def read_mmsa(
             f"{label}: {key!r}",
             nonfinite=nonfinite,
         )
+    tokens = {"text": vocabulary} if text == "tokens" and "text" in rows else {}
+    for name in tokens:
+        rows[name] = _ids(rows[name], vocabulary, f"{label}: 'text_bert'")
     key = f"{kind}_labels{'_' if suffix else ''}{suffix}"
     columns = [table.numbers(key, "N") for table in tables]
     ids = ["$_$".join(parts) for table in tables for parts in table.names("id")]
@@ -90,7 +101,19 @@ def read_mmsa(
         groups={"video": [name.split("$_$")[0] for name in ids]},
         normalise=normalise,
         clip=clip,
+        tokens=tokens,
     )
+
+
+def _ids(rows: ModalityRows, vocabulary: Vocabulary, where: str) -> ModalityRows:
+    """The ids of the columns ids, mask, segments; a sentence that is start and end alone is not there."""
+    ids = rows.values[:, 0].contiguous()
+    if len(ids) and int(ids.max()) >= vocabulary.size:
+        raise InputError(f"{where}: expected token ids of 0 … {vocabulary.size - 1}, got {int(ids.max())}")
+    word = ~torch.isin(ids, torch.tensor(vocabulary.protected, dtype=torch.int64))
+    words = torch.zeros(len(rows.spans), dtype=torch.int64).index_add_(0, rows.owner, word.long())
+    observed = words[rows.owner] > 0
+    return rows._replace(values=ids, observed=observed, valid=observed)
 
 
 def _frames(table: SplitTable, key: str) -> tuple[Array, Array]:

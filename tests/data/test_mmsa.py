@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmaffect.data import Normaliser, read_mmsa
+from mmaffect.data import Normaliser, Vocabulary, read_mmsa
 from mmaffect.ops import InputError
 
 SIZES = {"train": 4, "valid": 2, "test": 2}
@@ -269,3 +269,34 @@ def test_a_modality_without_any_frame_is_refused(tmp_path: Path) -> None:
 def test_code_in_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mosi.pkl: asks for 'builtins.print', which is refused"):
         read_mmsa(save(tmp_path, {"train": print}))
+
+
+def test_the_ids_of_text_bert_are_a_token_modality(tmp_path: Path) -> None:
+    data = content()
+    for table in data.values():
+        lengths = table["text_bert"][:, 1].sum(1).astype(int)
+        table["text_bert"][:, 0, 0] = 101
+        table["text_bert"][np.arange(len(lengths)), 0, lengths - 1] = 102
+    data["train"]["text_bert"][3, 0, 1] = 100  # an unknown word is a word
+    splits = read_mmsa(save(tmp_path, data), text="tokens", normalise=("audio",))
+    spec = splits.train.spec
+    assert dict(spec.modalities) == {"text": 30522, "audio": 3, "vision": 2}
+    assert spec.tokens["text"].protected == (0, 101, 102)
+    for split, dataset in zip(SIZES, splits[:3], strict=True):
+        for i in range(SIZES[split]):
+            ids, mask = data[split]["text_bert"][i, :2].astype(int)
+            sample = dataset[i]
+            assert sample.inputs["text"].dtype == torch.int64
+            assert sample.inputs["text"].tolist() == ids[mask > 0].tolist()
+            # The shortest are two tokens, start and end: nothing is said.
+            assert sample.masks["text"].tolist() == [bool(mask.sum() > 2)] * mask.sum()
+    assert (
+        splits.report.missing["text"] == sum(int((t["text_bert"][:, 1].sum(1) == 2).sum()) for t in data.values()) > 0
+    )
+    assert dataset.batch().inputs["text"].shape == (2, 3)
+    chinese = Vocabulary(21128, 100, 103, (0, 100, 101, 102, 103))
+    assert read_mmsa(save(tmp_path, data), text="tokens", vocabulary=chinese).train.spec.modalities["text"] == 21128
+    with pytest.raises(InputError, match=r"'text_bert': expected token ids of 0 … 999, got 1\d\d\d"):
+        read_mmsa(save(tmp_path, data), text="tokens", vocabulary=chinese._replace(size=1000))
+    with pytest.raises(InputError, match="normalise: 'text' is unknown"):
+        read_mmsa(save(tmp_path, data), text="tokens", normalise=("text",))

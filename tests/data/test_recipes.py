@@ -49,8 +49,8 @@ def test_a_recipe_reads_and_is_named_after_its_file(path):
 
 def test_there_is_a_recipe_for_every_task():
     assert [p.stem for p in FILES] == [
-        "iemocap4", "iemocap6", "iemocap8", "iemocap_vad", "mosi", "mosi_words3", "mosi_words3_iid",
-        "mosi_words3_ood", "mosi_words7", "ravdess", "ravdess_contour", "wesad",
+        "iemocap4", "iemocap6", "iemocap8", "iemocap_text", "iemocap_vad", "mosi", "mosi_text3", "mosi_words3",
+        "mosi_words3_iid", "mosi_words3_ood", "mosi_words7", "ravdess", "ravdess_contour", "wesad",
     ]  # fmt: skip
 
 
