@@ -223,8 +223,8 @@ def _as_fitted(recipe: Recipe, fitted: Splits) -> Recipe:
     text = {name for name, modality in recipe.modalities.items() if modality.tokenizer is not None}
     if text != set(fitted.tokenizers):
         raise InputError(
-            f"{recipe.source}: modalities: expected sentences with a tokenizer in {tuple(fitted.tokenizers)}, as in the "
-            f"data it is to be like, got them in {tuple(sorted(text))}"
+            f"{recipe.source}: modalities: expected sentences with a tokenizer in {tuple(fitted.tokenizers)}, as in "
+            f"the data it is to be like, got them in {tuple(sorted(text))}"
         )
     return replace(recipe, modalities={name: recipe.modalities[name] for name in names})
 
