@@ -61,9 +61,9 @@ DATASETS = {
         "single",
         "WA",
         {"balanced": False},
-        {"batch_size": 32, "epochs": 12, "monitor": "accuracy"},
+        {"batch_size": 32, "epochs": 10, "monitor": "accuracy"},
     ),
-    "iemocap": Setting("iemocap6", "window", "UA", {"balanced": True}, {"batch_size": 32, "epochs": 8}),
+    "iemocap": Setting("iemocap6", "window", "UA", {"balanced": True}, {"batch_size": 32, "epochs": 10}),
 }
 FLOOR_EPOCHS = 20
 SIZES = {"layers": 2, "heads": 4}
