@@ -185,6 +185,8 @@ def test_the_terms_are_those_of_two_passes_apart():
 
 def test_a_sample_left_with_nothing_teaches_nothing():
     complete, observed = pair()
+    targets = torch.tensor([0, 1, 2])
+    complete, observed = replace(complete, targets=targets), replace(observed, targets=targets)
     gone = observed.drop(torch.tensor([[True, True], [False, False], [True, True]]))
     changed = replace(complete, inputs={n: torch.cat([x[:1], 9 - x[1:2], x[2:]]) for n, x in complete.inputs.items()})
     model = system()
@@ -192,6 +194,9 @@ def test_a_sample_left_with_nothing_teaches_nothing():
     for name in ("task/observed", "joint", "attention"):
         assert one[name].isfinite()
         torch.testing.assert_close(one[name], other[name])
+    assert one["task/complete"] != other["task/complete"]
+    rows = F.cross_entropy(model(gone), targets, torch.tensor(SINGLE.class_weights), reduction="none")
+    torch.testing.assert_close(one["task/observed"], rows[[0, 2]].mean())
 
 
 # What is missing, and who is told.
@@ -206,6 +211,21 @@ def test_a_hole_asks_and_only_where_it_is_unknown_is_it_asked():
             assert torch.equal(encoded.sources[name], observed.masks[name] if holes == "masked" else observed.steps)
             assert (encoded.hidden[name][observed.steps].abs().sum(-1) > 0).all()
             assert (encoded.hidden[name][~observed.steps] == 0).all()
+
+
+def test_a_hole_knows_its_modalitys_past():
+    _, observed = pair(DIALOGUE)
+    model, seen = system(DIALOGUE), {}
+    for name, encoder in model.encoders.items():
+        encoder.register_forward_hook(lambda _, given, out, name=name: seen.update({name: out}))
+    model(observed)
+    past = replace(observed, inputs={n: torch.cat([9 - x[:, :1], x[:, 1:]], 1) for n, x in observed.inputs.items()})
+    before = dict(seen)
+    model(past)
+    for name, mask in observed.masks.items():
+        holes = observed.steps & ~mask & mask[:, :1]
+        assert holes.any()
+        assert (before[name] != seen[name])[holes].any(-1).all()
 
 
 def test_a_modality_that_is_absent_is_pooled_from_what_its_steps_asked():
