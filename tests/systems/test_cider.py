@@ -61,6 +61,8 @@ def test_defaults_are_the_shipped_example():
     assert (config.hidden, config.layers, config.heads) == (32, 3, 8)
     assert (config.attention_dropout, config.output_dropout, config.embedding_dropout) == (0.0, 0.3, 0.2)
     assert (config.alpha, config.gamma, config.dropout) == (0.5, 0.6, 0.1)
+    training = cider.TRAINING
+    assert (training.learning_rate, training.optimizer, training.patience) == (1e-3, "adam", 10)
 
 
 # Who teaches whom.
