@@ -1,8 +1,8 @@
 """Does MACI help out of distribution, and does it estimate what doing would bring? On three systems, as measured.
 
-    python benchmarks/cider_ood.py words --data DIR --out docs/results/cider-ood [--workers 2] [--seeds 3] [--epochs N]
-        [--systems cider carn imder] [--mild]
-    python benchmarks/cider_ood.py world --out docs/results/cider-ood [--workers 2] [--seeds 3]
+    python benchmarks/cider_ood.py words --data DIR --out docs/results/cider-ood --runs runs/cider-ood [--workers 2]
+        [--seeds 3] [--epochs N] [--systems cider carn imder] [--mild]
+    python benchmarks/cider_ood.py world --out docs/results/cider-world --runs runs/cider-world [--workers 2]
 
 ``words``: MOSI's words and audio, negative, neutral or positive, in a random split (IID) and in one whose words mislead
 (OOD), of the same sizes and class counts; each seed is another split too. Every system is trained with its own head and
@@ -126,7 +126,7 @@ def split_of(cell: Cell, options: argparse.Namespace) -> Source:
     text = text.replace("\nseed = 0", f"\nseed = {cell.seed}")
     if cell.split == "mild":
         text = text.replace("# most = 0.1", "most = 0.1")
-    recipe = options.out / "recipes" / f"{cell.split}-seed{cell.seed}.toml"
+    recipe = options.runs / "recipes" / f"{cell.split}-seed{cell.seed}.toml"
     recipe.parent.mkdir(parents=True, exist_ok=True)
     write_text(recipe, text)
     return load_source(recipe, options.data)
@@ -234,7 +234,7 @@ def run_world(task: Task) -> tuple[list[Truth], float]:
     training = replace(module.TRAINING, batch_size=64, monitor="log_loss", learning_rate=3e-3, schedule="cosine")
     for way, use in WORLD_SYSTEMS.items():
         chosen = Candidate("cider", way, module.Config(**WORLD_CONFIG), training, maci=MACIConfig(use=use))
-        out = Path(options.runs, "world", f"strength{strength:g}", chosen.folder, f"seed{seed}")
+        out = Path(options.runs, f"strength{strength:g}", chosen.folder, f"seed{seed}")
         run_cell(chosen, source, protocol("none", ("voice",)), seed=seed, out=out, resume=True)
         system = build(chosen, source, seed)
         load_weights(system, out / BEST)
@@ -266,8 +266,8 @@ def main() -> None:
     """Run a study, print its table, and write table and numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=("words", "world"))
-    parser.add_argument("--out", type=Path, required=True, help="folder of tables and numbers")
-    parser.add_argument("--runs", type=Path, help="folder of the trainings; OUT/runs by default")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the table and the numbers")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the trainings")
     parser.add_argument("--data", type=Path, help="folder that holds mosi.npz")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
@@ -276,7 +276,6 @@ def main() -> None:
     parser.add_argument("--mild", action="store_true", help="a third split, that misleads less")
     parser.add_argument("--epochs", type=int, help="in all, for a trial")
     options = parser.parse_args()
-    options.runs = options.runs or options.out / "runs"
     options.out.mkdir(parents=True, exist_ok=True)
     cells: list[Any]
     if options.study == "words":
@@ -300,12 +299,12 @@ def main() -> None:
             print(f"{number + 1} of {len(cells)}: {tuple(cells[number])}, {seconds:.0f} s", flush=True)
     made = table(rows)
     print(made)
-    write_text(options.out / f"{options.study}.md", made)
+    write_text(options.out / "table.md", made)
     settings = (
         {"configs": CONFIGS, "text": TEXT.width} if options.study == "words" else {"cider": WORLD_CONFIG, **WORLD}
     )
     record = {"versions": versions(), "settings": settings, "rows": [row._asdict() for row in rows]}
-    write_json(options.out / f"{options.study}.json", record)
+    write_json(options.out / "result.json", record)
 
 
 if __name__ == "__main__":
