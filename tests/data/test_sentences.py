@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from mmaffect.data import DataSpec, load_dataset, load_unlabelled, restore_tokenizer
+from mmaffect.data.arrays import ArrayFile
+from mmaffect.data.sentences import read_sentences
 from mmaffect.ops import InputError
 from tests.text_models import tiny_tokenizer
 
@@ -96,6 +98,14 @@ def test_a_row_with_nothing_but_an_empty_sentence_makes_no_sample(talk):
     assert splits.report.dropped_empty == 2
     assert not {"u0", "u2"} & set(splits.train.ids)
     assert splits.train[splits.train.ids.index("u1")].masks["audio"].tolist() == [False]
+
+
+def test_blank_is_absent_whatever_a_tokenizer_makes_of_it(talk):
+    talk.arrays["words"][:4] = ["", "  ", " \t", " a "]
+    talk.arrays["has_text"][:4] = True
+    talk.save()
+    file, recipe = ArrayFile(talk.folder / "toy.npz"), talk.recipe().modalities["text"]
+    assert read_sentences(file, "text", recipe, np.arange(talk.rows)).available[:4].tolist() == [False] * 3 + [True]
 
 
 def test_new_sentences_get_the_ids_of_the_fit(talk):
