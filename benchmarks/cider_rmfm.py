@@ -61,7 +61,7 @@ DATASETS = {
         "single",
         "WA",
         {"balanced": False},
-        {"batch_size": 32, "epochs": 10, "monitor": "accuracy"},
+        {"batch_size": 32, "epochs": 12, "monitor": "accuracy"},
     ),
     "iemocap": Setting("iemocap6", "window", "UA", {"balanced": True}, {"batch_size": 32, "epochs": 10}),
 }
