@@ -8,7 +8,8 @@ from mmaffect.ops import check_dropout, check_int64, check_mask, check_positive,
 class TokenEmbedding(nn.Module):
     """One learned vector a token: the text encoder that needs nothing but the training split.
 
-    The vectors start as draws from a standard normal, the scale of standardised values.
+    The vectors start normal and about one long, where PyTorch's are √dim: a word occurs a few times in a small corpus, and
+    what it means must be able to outgrow what it was drawn as.
 
     Args:
         vocabulary: number of tokens, ``Vocabulary.size``.
@@ -35,6 +36,11 @@ class TokenEmbedding(nn.Module):
         self.width = dim
         self.table = nn.Embedding(vocabulary, dim)
         self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the vectors anew."""
+        nn.init.normal_(self.table.weight, std=self.width**-0.5)
 
     def extra_repr(self) -> str:
         """Arguments shown by ``print``."""

@@ -32,6 +32,11 @@ def test_dropout_is_on_in_training_alone():
     assert (encoder.eval()(ids, mask) != 0).all()
 
 
+def test_vectors_start_about_one_long():
+    lengths = TokenEmbedding(2000, 64).table.weight.norm(dim=1)
+    assert lengths.mean().item() == pytest.approx(1, abs=0.01)  # sd of a length is about 0.09
+
+
 def test_it_says_what_it_is():
     assert TokenEmbedding(9, 5).width == 5
     assert repr(TokenEmbedding(9, 5)).startswith("TokenEmbedding(\n  9, 5")
