@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from examples.cell import assemble
+from examples.cell import Candidate, assemble, run_cell
 from examples.maci import MACI, MACIConfig, TellingWords
+from examples.predict import restore
+from examples.sources import Source
 from examples.systems import linear, system_names
 from examples.text import ReadsText, TextConfig
 from examples.wrap import innermost
@@ -351,6 +353,26 @@ def test_what_does_not_fit_is_refused():
     few.targets[few.targets == 2] = -100
     with pytest.raises(InputError, match="train: expected some steps of 'a' in every class, got none in z"):
         wrapped("gru", MACIConfig(use="backdoor"), DIALOGUE).prepare(few)
+
+
+@pytest.mark.parametrize("use", ["none", "both"])
+def test_a_run_is_restored_as_it_was(tmp_path, use):
+    """Encoder, head, telling words and τ, from what the run directory records."""
+    maci = MACIConfig(use=use, compared=("x", "z"), top=2, words="mask", monitor="macro_f1")
+    candidate = Candidate("gru", "gru", config_of("gru"), TrainConfig(epochs=2), TextConfig(width=7), maci)
+    source = Source(
+        dataset(TOKENS, 30), dataset(TOKENS, 24, seed=1), dataset(TOKENS, 9, seed=2), "", None, "[synthetic]"
+    )
+    found = run_cell(candidate, source, FEATURE, seed=0, out=tmp_path / "run")
+    system, spec, description = restore(tmp_path / "run")
+    assert (spec.tokens, dict(spec.modalities)) == (TOKENS.tokens, TOKENS.modalities)
+    assert description["text"]["width"] == 7
+    assert ("maci" in description) == (use == "both")
+    if use == "both":
+        assert system.maci == maci
+    again = evaluate_all(system, source.test, FEATURE.evaluation, prior=FEATURE.prior(source.train))
+    for name, evaluation in found.items():
+        assert torch.equal(evaluation.predictions, again[name].predictions)
 
 
 class Hooked(nn.Module):
