@@ -8,8 +8,8 @@ from mmaffect.ops import check_dropout, check_int64, check_mask, check_positive,
 class TokenEmbedding(nn.Module):
     """One learned vector a token: the text encoder that needs nothing but the training split.
 
-    The vectors start normal and about one long, where PyTorch's are √dim: a word occurs a few times in a small corpus, and
-    what it means must be able to outgrow what it was drawn as.
+    The vectors start normal and about one long, where PyTorch's are √dim: a word occurs a few times in a small corpus,
+    and what it means must be able to outgrow what it was drawn as.
 
     Args:
         vocabulary: number of tokens, ``Vocabulary.size``.
