@@ -47,13 +47,14 @@ SELECTED_AT = (0.0, 0.3, 0.6, 0.9)  # weights are chosen by the mean over these,
 
 
 class Setting(NamedTuple):
-    """A dataset: its recipe, its kind of sequence, the column systems are compared by, and how one trains."""
+    """A dataset: its recipe, kind of sequence, the column systems are compared by, and how one trains, floors too."""
 
     recipe: str
     sequence: str
     headline: str
     config: Mapping[str, Any]
     training: Mapping[str, Any]
+    floor_epochs: int
 
 
 DATASETS = {
@@ -63,10 +64,10 @@ DATASETS = {
         "WA",
         {"balanced": False},
         {"batch_size": 32, "epochs": 12, "monitor": "accuracy"},
+        20,
     ),
-    "iemocap": Setting("iemocap6", "dialogue", "UA", {"balanced": True}, {"batch_size": 8, "epochs": 15}),
+    "iemocap": Setting("iemocap6", "dialogue", "UA", {"balanced": True}, {"batch_size": 8, "epochs": 40}, 40),
 }
-FLOOR_EPOCHS = 20
 SIZES = {"layers": 2, "heads": 4}
 
 
@@ -123,7 +124,7 @@ def candidate(dataset: str, label: str, epochs: int | None) -> Candidate:
     own = entry.system == "cider"
     config = module.Config(**{**(SIZES if own else {}), **DATASETS[dataset].config, **entry.config})
     training = replace(module.TRAINING, **DATASETS[dataset].training)
-    training = replace(training, epochs=epochs or (training.epochs if own else FLOOR_EPOCHS))
+    training = replace(training, epochs=epochs or (training.epochs if own else DATASETS[dataset].floor_epochs))
     return Candidate(entry.system, label, config, training)
 
 
