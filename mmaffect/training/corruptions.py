@@ -15,7 +15,7 @@ from mmaffect.training.order import derive
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Gaussian noise on every value of every modality that has real values (token ids stay as they are).
+    """Gaussian noise on every value of every modality but token ids, which stay as they are: they have no noise.
 
     Args:
         name: in tables.
@@ -58,11 +58,14 @@ class GaussianNoise:
 
 @dataclass(frozen=True)
 class FrameMasking:
-    """A share of the steps of each modality is set to zero, and the system is not told.
+    """A share of the steps of each modality is blanked, and the system is not told.
+
+    A vector becomes zero, which is the mean of standardised values. A token becomes the vocabulary's mask token, which
+    says itself that a word was taken: id 0 would be padding that is attended to. Start and end tokens stay as they are.
 
     Args:
         name: in tables.
-        share: of each sample's steps, in [0, 1].
+        share: of each sample's steps, in [0, 1]; of tokens, without start and end.
 
     Raises:
         ValueError: on a share outside [0, 1].
@@ -78,11 +81,19 @@ class FrameMasking:
     def bind(self, dataset: MultimodalDataset, seed: int) -> Change:
         """Choose the frames of every modality of every sample."""
         generator = torch.Generator().manual_seed(seed)
-        tables = {n: choose_frames(lengths_to_mask(k), self.share, generator) for n, k in dataset.lengths.items()}
+        tables, tokens = {}, dataset.spec.tokens
+        for name, length in dataset.lengths.items():
+            steps = lengths_to_mask(length) & ~dataset.protected(name)
+            tables[name] = choose_frames(steps, self.share, generator)
+
+        def blank(name: str, x: Tensor, mask: Tensor, chosen: Tensor) -> Tensor:
+            if name in tokens:
+                return torch.where(mask & chosen, tokens[name].mask, x)
+            return blank_frames(x, mask, chosen, mark="zero").x
 
         def change(batch: MultimodalBatch) -> MultimodalBatch:
             chosen = rows_of(tables, batch)
-            inputs = {n: blank_frames(x, batch.masks[n], chosen[n], mark="zero").x for n, x in batch.inputs.items()}
+            inputs = {n: blank(n, x, batch.masks[n], chosen[n]) for n, x in batch.inputs.items()}
             return replace(batch, inputs=inputs)
 
         return change

@@ -5,6 +5,7 @@ import torch
 from scipy import stats
 
 from mmaffect.training import FrameMasking, GaussianNoise
+from tests.training.test_missing_features import WORDS, sentences
 from tests.training.tiny import make_dataset
 
 NAMES = ("text", "audio")
@@ -45,6 +46,30 @@ def test_masked_frames_are_zero_and_unannounced(share):
         assert blank.double().mean().item() == pytest.approx(share, abs=0.03)
         kept = masked.inputs[name][real][~blank]
         assert torch.equal(kept, batch.inputs[name][real][~blank])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_masked_words_are_the_mask_token_and_ends_stay(share):
+    dataset = sentences()
+    batch = whole(dataset)
+    masked = FrameMasking("x", share).bind(dataset, 0)(batch)
+    ids, before, real = masked.inputs["text"], batch.inputs["text"], batch.masks["text"]
+    assert torch.equal(masked.masks["text"], real)
+    ends = real & torch.isin(before, torch.tensor(WORDS.protected))
+    assert torch.equal(ids[ends], before[ends])
+    assert not ids[~real].any()
+    changed = (ids == WORDS.mask)[real & ~ends]
+    assert changed.double().mean().item() == pytest.approx(share, abs=0.03)
+    assert torch.equal(ids[real & ~ends][~changed], before[real & ~ends][~changed])
+    assert (masked.inputs["audio"] == 0).all(-1)[batch.masks["audio"]].double().mean() == pytest.approx(share, abs=0.03)
+
+
+def test_tokens_have_no_noise_while_the_values_beside_them_do():
+    dataset = sentences()
+    batch = whole(dataset)
+    noisy = GaussianNoise("x", 0.5).bind(dataset, 0)(batch)
+    assert torch.equal(noisy.inputs["text"], batch.inputs["text"])
+    assert not torch.equal(noisy.inputs["audio"], batch.inputs["audio"])
 
 
 @pytest.mark.parametrize("level", [-1.0, math.nan, math.inf])
