@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from examples.command import run_command
 from examples.maci import MACIConfig
 from examples.systems import restore_config
 from examples.text import TextConfig
-from mmaffect.data import DataSpec, MultimodalDataset, Normaliser, load_recipe, load_unlabelled, restore_tokenizer
+from mmaffect.data import DataSpec, Normaliser, load_recipe, restore_tokenizer
+from mmaffect.data.unlabelled import Unlabelled, read_unlabelled
 from mmaffect.ops import InputError
 from mmaffect.training import load_weights, predict
 from mmaffect.training.checkpoint import write_text
@@ -63,7 +65,7 @@ def restore(run: Path) -> tuple[torch.nn.Module, DataSpec, dict[str, Any]]:
     return system.eval(), system.spec, config["description"]
 
 
-def load_new(run: Path, data: Path, spec: DataSpec, description: dict[str, Any]) -> MultimodalDataset:
+def load_new(run: Path, data: Path, spec: DataSpec, description: dict[str, Any]) -> Unlabelled:
     """New data, normalised as the run's were, with the ids that the run's words had."""
     if not (run / NORMALISER).exists():
         raise InputError(f"RUN: {run} has no {NORMALISER}: it is not finished, or was trained on a synthetic world")
@@ -72,7 +74,7 @@ def load_new(run: Path, data: Path, spec: DataSpec, description: dict[str, Any])
         for k, v in load_json(run / NORMALISER).items()
     }
     states = load_json(run / TOKENIZERS) if spec.tokens else {}
-    return load_unlabelled(
+    return read_unlabelled(
         load_recipe(run / RECIPE),
         data,
         Normaliser.from_state_dict(state),
@@ -93,20 +95,27 @@ def main(arguments: list[str]) -> None:
     if not options.out.resolve().parent.is_dir():
         raise InputError(f"--out: the folder of {options.out} does not exist")
     system, spec, description = restore(options.run)
-    prediction = predict(system, load_new(options.run, options.data, spec, description))
+    new = load_new(options.run, options.data, spec, description)
+    prediction = predict(system, new.dataset)
     unit = "score" if spec.target == "score" else "probability"
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(
         ["id", *(f"has_{n}" for n in spec.names), *(f"{unit}_{c}" for c in prediction.classes), "prediction"]
     )
-    for name, present, values in zip(
-        prediction.ids, prediction.present.int().tolist(), prediction.values.tolist(), strict=True
-    ):
+    predicted = zip(prediction.ids, prediction.present.int().tolist(), prediction.values.tolist(), strict=True)
+    for row, used in zip(new.ids, new.used, strict=True):
+        if used:
+            name, present, values = next(predicted)
+        else:
+            name, present, values = row, [0] * len(spec.names), [math.nan] * len(prediction.classes)
         writer.writerow([name, *present, *(f"{v:.6g}" for v in values), decide(spec, values)])
-    write_text(options.out, table.getvalue())
-    nothing = int((~prediction.present.any(1)).sum())
-    print(f"{len(prediction.ids)} rows written to {options.out}; {nothing} had nothing to read")
+    try:
+        write_text(options.out, table.getvalue())
+    except OSError as error:
+        raise InputError(f"--out: {options.out} cannot be written ({error.strerror})") from error
+    nothing = int((~prediction.present.any(1)).sum()) + new.used.count(False)
+    print(f"{len(new.ids)} rows written to {options.out}; {nothing} had nothing to read")
 
 
 def decide(spec: DataSpec, values: list[float]) -> str:

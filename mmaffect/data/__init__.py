@@ -6,7 +6,7 @@ from mmaffect.data.csd import read_csd
 from mmaffect.data.dataset import MultimodalDataset
 from mmaffect.data.gcnet import read_gcnet
 from mmaffect.data.ground_truth import BayesAccuracy, ConditionalMoments, GroundTruth
-from mmaffect.data.load import Splits, load_dataset, load_unlabelled
+from mmaffect.data.load import Splits, load_dataset
 from mmaffect.data.mmsa import read_mmsa
 from mmaffect.data.mult import read_mult
 from mmaffect.data.normalise import Normaliser
@@ -23,6 +23,7 @@ from mmaffect.data.subwords import SubwordTokenizer
 from mmaffect.data.synthetic import SyntheticAffect, synthetic_affect
 from mmaffect.data.tokenizer import Tokenizer, WordTokenizer
 from mmaffect.data.transfer import Transfer, load_transfer
+from mmaffect.data.unlabelled import load_unlabelled
 from mmaffect.data.vocabulary import Vocabulary
 
 __all__ = [

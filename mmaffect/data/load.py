@@ -1,30 +1,29 @@
-"""From a recipe and a folder to training, validation and test data; from new files to data without labels."""
+"""From a recipe and a folder to training, validation and test data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mmaffect.data.arrays import Array, ArrayFile, locate
+from mmaffect.data.arrays import ArrayFile, locate
+from mmaffect.data.build import build_dataset, normalised, read_sequence
 from mmaffect.data.dataset import MultimodalDataset
 from mmaffect.data.layout import Cut, cut_samples
-from mmaffect.data.modality_rows import ModalityRows
 from mmaffect.data.normalise import Normaliser, group_statistics
 from mmaffect.data.partition import assign_splits
 from mmaffect.data.recipe import Recipe
 from mmaffect.data.report import Report
 from mmaffect.data.rows import Rows, read_rows
 from mmaffect.data.sentences import fit_tokenizer
-from mmaffect.data.spec import DataSpec, SequenceKind
+from mmaffect.data.spec import DataSpec
 from mmaffect.data.split_recipe import SPLITS
-from mmaffect.data.targets import Targets, blank_targets, encode_targets
+from mmaffect.data.targets import Targets, encode_targets
 from mmaffect.data.tokenizer import Tokenizer
-from mmaffect.ops import InputError, check_choice
+from mmaffect.ops import InputError
 
 
 class Splits(NamedTuple):
@@ -77,7 +76,7 @@ def load_dataset(
     Raises:
         InputError: naming file, key, what was given and what was expected.
     """
-    kind, steps = _sequence(recipe, sequence, context)
+    kind, steps = read_sequence(recipe, sequence, context)
     file = ArrayFile(locate(folder, recipe.file))
     if tokenizer is not None:
         recipe = _with_tokenizer(recipe, tokenizer)
@@ -119,88 +118,9 @@ def load_dataset(
     for name, count in counts.items():
         if count == 0:
             raise InputError(f"{file.label}: split {name!r}: expected labelled samples that have a modality, got none")
-    values = _normalised(rows, normaliser)
-    train, valid, test = (_build(spec, rows, values, targets, cut, split[cut.row] == code) for code in range(3))
+    values = normalised(rows, normaliser)
+    train, valid, test = (build_dataset(spec, rows, values, targets, cut, split[cut.row] == code) for code in range(3))
     return Splits(train, valid, test, _report(recipe, kind, rows, targets, split, cut, counts), normaliser, tokenizers)
-
-
-def load_unlabelled(
-    recipe: Recipe,
-    file: str | PathLike[str],
-    normaliser: Normaliser,
-    sequence: str | None,
-    context: int | None,
-    spec: DataSpec,
-    tokenizers: Mapping[str, Tokenizer] | None = None,
-) -> MultimodalDataset:
-    """Load new data without labels for a fitted system: the recipe's target, split and fold columns are not read.
-
-    A modality whose array the file lacks is missing from every row; one whose array is there needs its ``available``
-    column too, where the recipe names one. Groups are normalised by their own statistics. A row without any modality
-    makes no sample.
-
-    Args:
-        recipe: the one the system was fitted with.
-        file: an ``.npz`` file, a folder that holds the recipe's file, or a folder of ``.npy`` files.
-        normaliser: from that fit.
-        sequence: as in that fit; None: as in ``spec``.
-        context: as in that fit; None: as in the recipe.
-        spec: of that fit; modalities, widths and speakers must agree.
-        tokenizers: from that fit; they are needed for what is token ids.
-
-    Returns:
-        A dataset with targets of -100 or NaN.
-
-    Raises:
-        InputError: naming file, key, what was given and what was expected; if the file has none of the modalities.
-    """
-    kind, steps = _sequence(recipe, sequence or spec.sequence, context)
-    if kind != spec.sequence or tuple(recipe.modalities) != spec.names:
-        raise InputError(
-            f"{recipe.source}: expected the sequence kind {spec.sequence!r} and the modalities {spec.names} that the "
-            f"system was fitted with, got {kind!r} and {tuple(recipe.modalities)}"
-        )
-    path = Path(file)
-    source = ArrayFile(path / recipe.file if (path / recipe.file).exists() else path)
-    rows = read_rows(source, recipe, kind, dict(spec.modalities))
-    known = {name: tokenizer.vocabulary for name, tokenizer in (tokenizers or {}).items()}
-    if known != spec.tokens or known.keys() != rows.sentences.keys():
-        raise InputError(
-            f"{recipe.source}: expected the tokenizers of {tuple(spec.tokens)} that the system was fitted with, "
-            f"got those of {tuple(known)}, and a recipe with tokenizers for {tuple(rows.sentences)}"
-        )
-    rows = rows.tokenised(recipe, tokenizers or {})
-    for name, modality in rows.modalities.items():
-        if name in known:
-            continue
-        width = modality.values.shape[1]
-        if width != spec.modalities[name]:
-            array = recipe.modalities[name].array
-            raise InputError(
-                f"{source.label}: modalities.{name}.array = {array!r}: expected {spec.modalities[name]} columns as in "
-                f"the data the system was fitted with, got {width}"
-            )
-    speakers = 0 if rows.speaker is None else int(rows.speaker.max()) + 1
-    if speakers > spec.speakers:
-        raise InputError(
-            f"{source.label}: groups.speaker = {recipe.speaker!r}: expected at most {spec.speakers} in a conversation, "
-            f"as in the data the system was fitted with, got {speakers}"
-        )
-    targets = blank_targets(recipe.target, len(rows.ids))
-    cut = cut_samples(rows.layout, kind, steps, targets.labelled, rows.something)
-    if len(cut.row) == 0:
-        raise InputError(f"{source.label}: expected at least one row with a modality, got none of {len(rows.ids)}")
-    everything = torch.ones(len(cut.row), dtype=torch.bool)
-    return _build(spec, rows, _normalised(rows, normaliser), targets, cut, everything)
-
-
-def _sequence(recipe: Recipe, sequence: str | None, context: int | None) -> tuple[SequenceKind, int]:
-    kind = sequence or recipe.sequence
-    check_choice("sequence", kind, ("dialogue", "window", "single"))
-    steps = recipe.context if context is None else context
-    if steps < 1:
-        raise InputError(f"context: expected at least 1 step, got {steps}")
-    return cast(SequenceKind, kind), steps
 
 
 def _with_tokenizer(recipe: Recipe, tokenizer: str | PathLike[str]) -> Recipe:
@@ -255,44 +175,6 @@ def _shares(targets: Targets, training: Tensor, recipe: Recipe) -> tuple[float, 
         return ()
     counts = torch.bincount(targets.values[training & targets.labelled], minlength=len(recipe.target.classes))
     return tuple((counts.double() / counts.sum().clamp(min=1)).tolist())
-
-
-def _normalised(rows: Rows, normaliser: Normaliser) -> dict[str, Tensor]:
-    def apply(name: str, rows_of: ModalityRows) -> Tensor:
-        if rows_of.values.dim() == 1:
-            return rows_of.values  # token ids
-        group = rows.within[name][rows_of.owner] if name in rows.within else None
-        return normaliser.apply(name, rows_of.values, rows_of.valid, group)
-
-    return {name: apply(name, modality) for name, modality in rows.modalities.items()}
-
-
-def _build(
-    spec: DataSpec, rows: Rows, values: dict[str, Tensor], targets: Targets, cut: Cut, chosen: Tensor
-) -> MultimodalDataset:
-    dialogue = spec.sequence == "dialogue"
-    row, spans = cut.row[chosen], cut.spans[chosen]
-    at = row.numpy()
-    names = rows.layout.names[rows.layout.code] if dialogue else rows.ids
-    groups = {name: _joined(column, spans) if dialogue else column[at] for name, column in rows.groups.items()}
-    confounder = rows.confounder
-    return MultimodalDataset(
-        spec,
-        values=values,
-        observed={name: modality.observed for name, modality in rows.modalities.items()},
-        spans=spans if spec.sequence != "single" else {n: m.spans[row] for n, m in rows.modalities.items()},
-        targets=targets.values if dialogue else targets.values[row],
-        ids=names[at].astype(str).tolist(),
-        row_ids=rows.ids.tolist() if dialogue else None,
-        speaker=rows.speaker,
-        confounder=confounder if dialogue or confounder is None else confounder[row],
-        groups={name: column.tolist() for name, column in groups.items()},
-    )
-
-
-def _joined(column: Array, spans: Tensor) -> Array:
-    """What each span belongs to; several names (the speakers of a dialogue) are joined by "+"."""
-    return np.array(["+".join(np.unique(column[start:stop])) for start, stop in spans.tolist()])
 
 
 def _report(

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from mmaffect.data import Normaliser, collate, load_dataset, load_unlabelled
+from mmaffect.data.unlabelled import read_unlabelled
 from mmaffect.ops import InputError
 
 
@@ -327,6 +328,10 @@ def test_new_rows_with_nothing_have_no_sample(toy):
     toy.change(("context = 3", 'nonfinite = "absent"'))
     args = (toy.recipe(), toy.save(), splits.normaliser, "single", None, splits.train.spec)
     assert load_unlabelled(*args).ids == tuple(n for i, n in enumerate(toy.arrays["name"]) if i not in (0, 1, 3))
+    found = read_unlabelled(*args)
+    assert [n for n, used in zip(found.ids, found.used, strict=True) if not used] == toy.arrays["name"][
+        [0, 1, 3]
+    ].tolist()
     toy.arrays["has_text"][:] = False
     toy.arrays["sound"][:] = np.nan
     toy.save()

@@ -222,6 +222,21 @@ def test_predict_reads_new_data_without_labels(toy, capsys):
     assert "had nothing to read" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["dialogue", "window", "single"])
+def test_predict_writes_every_row_though_there_be_nothing_to_read(toy, kind, capsys):
+    tiny = ["--training.epochs", "1", "--config.hidden", "8", "--quiet"]
+    call(toy, "--seeds", "1", "--missing", "fixed", "--beside", "none", "--sequence", kind, *tiny, system="gru")
+    new = {k: v for k, v in arrays().items() if k not in ("label", "split", "part", "voice")}
+    new["has_face"] = np.arange(48) >= 6  # the first dialogue has nothing, the second is without its first turns
+    np.savez(toy / "new.npz", **new)
+    predict.main([str(toy / "run" / "gru" / "seed0"), "--data", str(toy / "new.npz"), "--out", str(toy / "p.csv")])
+    rows = [line.split(",") for line in (toy / "p.csv").read_text().splitlines()[1:]]
+    assert [row[0] for row in rows] == new["id"].tolist()
+    assert [row[1] for row in rows] == ["0"] * 6 + ["1"] * 42
+    assert [row[-1] == "" for row in rows] == [True] * 6 + [False] * 42
+    assert "48 rows written" in capsys.readouterr().out
+
+
 def test_predict_repeats_the_tests_probabilities(toy, capsys):
     call(toy, "--beside", "none", *TINY)
     np.savez(toy / "all.npz", **arrays())
@@ -363,3 +378,12 @@ def test_predict_says_what_is_wrong(toy, run, message):
         predict.main([str(toy / run), "--data", str(toy / "toy.npz"), "--out", str(toy / "p.csv")])
     with pytest.raises(InputError, match="--out: the folder"):
         predict.main([str(toy / run), "--data", "x", "--out", str(toy / "no" / "p.csv")])
+
+
+def test_predictions_that_cannot_be_written_say_so(toy):
+    call(toy, "--seeds", "1", "--beside", "none", "--training.epochs", "1", "--quiet", system="linear")
+    (toy / "p.csv").mkdir()
+    with pytest.raises(InputError, match=r"--out: .*p\.csv cannot be written \(Is a directory\)"):
+        predict.main(
+            [str(toy / "run" / "linear" / "seed0"), "--data", str(toy / "toy.npz"), "--out", str(toy / "p.csv")]
+        )

@@ -76,6 +76,13 @@ def test_new_sentences_are_read_with_the_words_of_the_run(said):
     assert rows[3]["prediction"]
     rows = apply(run, said, id=["a", "b"], said=["fine", "fine"])
     assert [(row["has_voice"], row["prediction"]) for row in rows] == [("0", "positive")] * 2
+    rows = apply(run, said, id=["a", "b", "c"], said=["", "fine", " "])
+    assert [(row["id"], row["has_text"], row["prediction"]) for row in rows] == [
+        ("a", "0", ""),
+        ("b", "1", "positive"),
+        ("c", "0", ""),
+    ]
+    assert rows[0]["probability_neutral"] == "nan"
     rows = apply(run, said, id=["a"], voice=np.zeros((1, 2)))
     assert (rows[0]["has_text"], rows[0]["has_voice"]) == ("0", "1")
 
