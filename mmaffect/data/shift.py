@@ -43,8 +43,8 @@ def word_label_mismatch(
         ``labels (N,)``, ``split (N,)``.
 
     Raises:
-        ValueError: if lengths differ, or an option is not positive.
-        InputError: if there are fewer than two classes, or no word is frequent enough.
+        ValueError: if lengths differ, labels or splits are not whole numbers, or an option is not positive.
+        InputError: if there are fewer than two classes, no word is frequent enough, or no row is in the test split.
 
     Example:
         >>> texts, labels = ["fine", "fine", "poor", "poor"] * 2, [0, 0, 1, 1] * 2
@@ -58,6 +58,10 @@ def word_label_mismatch(
     part = np.asarray(split)
     if part.shape != (len(corpus.label),):
         raise ValueError(f"split: expected ({len(corpus.label)},) as labels, got {part.shape}")
+    if part.dtype.kind not in "biu":
+        raise ValueError(f"split: expected whole numbers, 2 = test, got {part.dtype}")
+    if not (part == TEST).any():
+        raise InputError(f"split: expected rows of {TEST}, the test split, got none")
     return MismatchSearch(corpus, smoothing, math.inf).mismatch(part[corpus.order] == TEST)
 
 
@@ -116,7 +120,7 @@ def word_shift_split(
     Raises:
         InputError: if a split would be empty, there are fewer than two classes or too few groups, or no word is
             frequent enough.
-        ValueError: if lengths or shares do not fit, or an option is not positive.
+        ValueError: if lengths or shares do not fit, labels are not whole numbers, or an option is not positive.
 
     Example:
         >>> texts, labels = ["good", "good", "good", "bad", "bad", "bad"] * 20, [1, 1, 0, 0, 0, 1] * 20

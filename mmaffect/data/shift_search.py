@@ -47,7 +47,7 @@ def read_corpus(
     """Put rows into an order of their own, and count words.
 
     Raises:
-        ValueError: if lengths differ.
+        ValueError: if lengths differ, or labels are not whole numbers.
         InputError: if there are fewer than two classes, or no word is frequent enough.
     """
     given = np.asarray(labels)
@@ -57,6 +57,8 @@ def read_corpus(
     for name, column in {"labels": given, **named}.items():
         if column.shape != (rows,):
             raise ValueError(f"{name}: expected ({rows},), one for each of the documents, got {column.shape}")
+    if given.size and given.dtype.kind not in "biu":  # NaN would be a class of its own
+        raise ValueError(f"labels: expected whole numbers, negative = unlabelled, got {given.dtype}")
     classes, label = np.unique(np.where(given < 0, given.max(initial=0) + 1, given), return_inverse=True)
     count = len(classes) - int((given < 0).any())
     if count < 2:

@@ -6,6 +6,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from mmaffect.data.tokenizer import check_several
 from mmaffect.data.vocabulary import Vocabulary, as_vocabulary
 from mmaffect.ops import InputError
 
@@ -86,7 +87,12 @@ class SubwordTokenizer:
         return self._vocabulary
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Ids of each sentence, with the special ones that the model was trained with."""
+        """Ids of each sentence, with the special ones that the model was trained with.
+
+        Raises:
+            InputError: if one string is given in the place of several.
+        """
+        check_several(sentences)
         return [found.ids for found in self._tokenizer.encode_batch(list(sentences))]
 
     def decode(self, ids: Iterable[int]) -> list[str]:

@@ -40,6 +40,12 @@ def split_words(sentence: str) -> list[str]:
     return re.findall(r"\w+(?:'\w+)*", text)
 
 
+def check_several(sentences: Iterable[str]) -> None:
+    """Raise if one string is given in the place of several, whose letters would be read as sentences."""
+    if isinstance(sentences, str):
+        raise InputError(f"sentences: expected several strings, got one: {sentences[:20]!r}")
+
+
 class WordTokenizer:
     """One id a word, for the words it was given; all others are one unknown word.
 
@@ -83,13 +89,14 @@ class WordTokenizer:
             max_tokens: see the class.
 
         Raises:
-            InputError: if no word is frequent enough.
+            InputError: if no word is frequent enough, or one string is given in the place of several.
 
         Example:
             >>> WordTokenizer.fit(["a film", "the film", "the end"]).words
             ('film', 'the')
         """
         check_positive(min_count=min_count)
+        check_several(sentences)
         counts = Counter(word for sentence in sentences for word in split_words(sentence))
         found = [(-count, word) for word, count in counts.items() if count >= min_count]
         if not found:
@@ -103,7 +110,12 @@ class WordTokenizer:
         return Vocabulary(reserved + len(self.words), unknown=1, mask=2, special=tuple(range(reserved)))
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Ids of each sentence, between start and end."""
+        """Ids of each sentence, between start and end.
+
+        Raises:
+            InputError: if one string is given in the place of several.
+        """
+        check_several(sentences)
         room = None if self.max_tokens is None else self.max_tokens - 2
         return [[3, *(self._ids.get(word, 1) for word in split_words(s)[:room]), 4] for s in sentences]
 

@@ -80,7 +80,8 @@ class PretrainedText(nn.Module):
 
 def _load(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
-        raise InputError(f"folder: {folder} is not there; expected a folder with config.json and model.safetensors")
+        lack = "has no config.json" if folder.is_dir() else "is not there"
+        raise InputError(f"folder: {folder} {lack}; expected a folder with config.json and model.safetensors")
     try:
         from transformers import AutoConfig, AutoModel
         from transformers.utils import logging

@@ -108,9 +108,16 @@ def check_directory(out: Path, config: Mapping[str, Any], *, resume: bool) -> bo
 
 
 def start_directory(out: Path, config: Mapping[str, Any]) -> None:
-    """Create the directory of a new run, with its config and what it runs on."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / CONFIG, {**config, "versions": versions()})
+    """Create the directory of a new run, with its config and what it runs on.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / CONFIG, {**config, "versions": versions()})
+    except OSError as error:
+        raise InputError(f"out: {out} cannot be written ({error.strerror})") from error
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[tuple[str, Any, Any]]:

@@ -200,3 +200,11 @@ def test_what_does_not_fit_is_refused():
         word_shift_split(["a b", "a c"], [0, 1], min_count=1)
     with pytest.raises(ValueError, match="smoothing"):
         word_shift_split(documents, labels, smoothing=0)
+    with pytest.raises(ValueError, match="labels: expected whole numbers, negative = unlabelled, got <U4"):
+        word_shift_split(documents, ["good", "poor"] * 15)
+    with pytest.raises(ValueError, match="labels: expected whole numbers, negative = unlabelled, got float64"):
+        word_shift_split(documents, np.where(labels == 0, np.nan, labels))  # NaN is no class
+    with pytest.raises(ValueError, match="split: expected whole numbers, 2 = test, got <U5"):
+        word_label_mismatch(documents, labels, ["train", "test"] * 15)
+    with pytest.raises(InputError, match="split: expected rows of 2, the test split, got none"):
+        word_label_mismatch(documents, labels, [0, 1] * 15)

@@ -60,6 +60,8 @@ def test_what_is_no_tokenizer_is_said(tmp_path):
     folder = tiny_tokenizer(tmp_path)
     with pytest.raises(InputError, match="max_tokens: expected more than the 2 special ones, got 2"):
         SubwordTokenizer.from_folder(folder, max_tokens=2)
+    with pytest.raises(InputError, match="sentences: expected several strings, got one: 'a fine film'"):
+        SubwordTokenizer.from_folder(folder).encode("a fine film")
 
 
 def test_without_the_extra_it_is_said_which(tmp_path, monkeypatch):

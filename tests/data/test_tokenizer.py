@@ -71,6 +71,8 @@ def test_long_sentences_keep_their_start_and_end():
         (lambda: WordTokenizer(["a"], max_tokens=2), r"max_tokens: expected at least 3 \(start, a word, end\), got 2"),
         (lambda: WordTokenizer.fit(["a b"]), "tokenizer: expected words that occur at least 2 times in the training"),
         (lambda: WordTokenizer.fit(["a b"], min_count=0), "min_count: expected a value > 0, got 0"),
+        (lambda: WordTokenizer.fit("the film"), "sentences: expected several strings, got one: 'the film'"),
+        (lambda: WordTokenizer(["a"]).encode("a"), "sentences: expected several strings, got one: 'a'"),
         (lambda: restore_tokenizer({}), "tokenizer: None is unknown; Known: subwords, words"),
         (
             lambda: restore_tokenizer({"kind": "words"}),

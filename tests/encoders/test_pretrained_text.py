@@ -118,6 +118,8 @@ def test_nothing_but_safetensors_of_an_encoder_is_read(folder, tmp_path):
 
     with pytest.raises(InputError, match=r"folder: .* is not there; expected a folder with config"):
         PretrainedText("sentence-transformers/all-MiniLM-L6-v2")  # no name of a model is looked up
+    with pytest.raises(InputError, match=r"folder: .* has no config\.json; expected a folder with config"):
+        PretrainedText(tmp_path)
     model = BertModel.from_pretrained(folder)
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")

@@ -83,6 +83,12 @@ def test_no_run_is_overwritten(tmp_path):
         check_directory(tmp_path, CONFIG, resume=False)
 
 
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match=r"out: .*thesis\.tex/run cannot be written \(Not a directory\)"):
+        start_directory(tmp_path / "thesis.tex" / "run", CONFIG)
+
+
 def test_what_is_no_run_is_not_resumed(tmp_path):
     (tmp_path / ".config.json.tmp").write_text("{")  # killed before the config was there
     assert check_directory(tmp_path, CONFIG, resume=True) is False
