@@ -13,7 +13,8 @@ the mean recall (UA).
 
 A cell is one system and seed. Its JSON file is written when it is done, and what is there is not trained again, so a
 study that was stopped goes on; a killed cell goes on from its checkpoint in --runs. With --validation the validation
-split stands for the test split throughout, so that choices can be made without a look at the other.
+split stands for the test split throughout, so that choices can be made without a look at the other. A file of another
+split, or of other settings than those of now, is refused: no table mixes them.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from examples.cell import Candidate, build, record
 from examples.sources import Source, load_source
 from examples.systems import system_module
 from mmaffect.metrics import area_under_rates, holm, paired_t_test
+from mmaffect.ops import InputError
 from mmaffect.training import SummaryRow, evaluate_all, fit, protocol, render, summary
 from mmaffect.training.checkpoint import write_json, write_text
 from mmaffect.training.run_directory import plain, versions
@@ -128,6 +130,33 @@ def candidate(dataset: str, label: str, epochs: int | None) -> Candidate:
     return Candidate(entry.system, label, config, training)
 
 
+def settings(label: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What a cell's figures depend on beside its seed, as its file holds it."""
+    chosen = candidate(options.dataset, label, options.epochs)
+    return {
+        "split": "validation" if options.validation else "test",
+        "config": plain(chosen.config),
+        "training": plain(chosen.training),
+        "training_rates": ENTRIES[label].rates,
+    }
+
+
+def read_cell(cell: Cell, options: argparse.Namespace) -> dict[str, Any] | None:
+    """What the file of a cell holds; None if it is not finished.
+
+    Raises:
+        InputError: if it is of another split, or was trained otherwise than one would now.
+    """
+    path = options.out / "cells" / f"{cell.name}.json"
+    if not path.exists():
+        return None
+    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for key, now in settings(cell.label, options).items():
+        if kept.get(key, now) != now:
+            raise InputError(f"{path}: expected a cell of {key} = {now}, got {kept[key]}; take another --out")
+    return kept
+
+
 def train_cell(task: Task) -> str:
     """Train and measure a cell, write its file, and say how long it took."""
     torch.set_num_threads(1)
@@ -148,9 +177,7 @@ def train_cell(task: Task) -> str:
     parameters = sum(p.numel() for p in system.parameters())
     kept = {
         **cell._asdict(),
-        "config": chosen.config,
-        "training": chosen.training,
-        "training_rates": ENTRIES[cell.label].rates,
+        **settings(cell.label, options),
         "parameters": parameters,
         "valid": result.value,
         "epoch": result.epoch,
@@ -161,13 +188,14 @@ def train_cell(task: Task) -> str:
     return f"{trained:.0f} s of one core, validation {100 * result.value:.1f}"
 
 
-def read_cells(out: Path, labels: Sequence[str], seeds: int) -> dict[str, list[dict[str, Any]]]:
+def read_cells(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Finished cells by label, of labels that have all seeds."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for label in labels:
-        paths = [out / "cells" / f"{Cell(label, seed).name}.json" for seed in range(seeds)]
-        if all(path.exists() for path in paths):
-            found[label] = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    for label in ENTRIES:
+        cells = [read_cell(Cell(label, seed), options) for seed in range(options.seeds)]
+        whole = [cell for cell in cells if cell is not None]
+        if len(whole) == options.seeds:
+            found[label] = whole
     return found
 
 
@@ -290,7 +318,7 @@ def main() -> None:
         os.environ[variable] = "1"  # of the workers
     (options.out / "cells").mkdir(parents=True, exist_ok=True)
     everything = [Cell(label, seed) for seed in range(options.seeds) for label in options.systems]
-    pending = [cell for cell in everything if not (options.out / "cells" / f"{cell.name}.json").exists()]
+    pending = [cell for cell in everything if read_cell(cell, options) is None]
     started = time.perf_counter()
     print(f"{len(everything)} cells, {len(pending)} to be trained", flush=True)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
@@ -298,7 +326,7 @@ def main() -> None:
         for done, future in enumerate(as_completed(futures), start=1):
             left = (time.perf_counter() - started) / done * (len(pending) - done) / 60
             print(f"[{done}/{len(pending)}, {left:.0f} min left] {futures[future].name}: {future.result()}", flush=True)
-    found = read_cells(options.out, list(ENTRIES), options.seeds)
+    found = read_cells(options)
     if not found:
         print("no table yet: no system has all seeds")
         return

@@ -1,6 +1,7 @@
 """How the study on missing features reads its cells."""
 
 import argparse
+import json
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from benchmarks import cider_rmfm
 from benchmarks.cider_rmfm import BASE, DATASETS, ENTRIES, WITHOUT, Cell, candidate, figures_of, verdict, write_tables
 from examples.cell import build
 from examples.sources import Source
+from mmaffect.ops import InputError
 from mmaffect.testing import random_dataset
 from tests.examples.small import DIALOGUE, TOKENS
 
@@ -50,6 +52,20 @@ def test_names_of_cells_differ():
     names = {Cell(label, seed).name for label in ENTRIES for seed in range(3)}
     assert len(names) == 3 * len(ENTRIES)
     assert all(c.isalnum() or c == "-" for name in names for c in name)
+
+
+@pytest.mark.parametrize("change", [{}, {"validation": True}, {"epochs": 1}, {"dataset": "iemocap"}])
+def test_a_file_of_another_split_or_training_enters_no_table(tmp_path, change):
+    options = argparse.Namespace(dataset="mosi", validation=False, epochs=None, seeds=1, out=tmp_path)
+    (tmp_path / "cells").mkdir()
+    kept = cell(0.6, 0.2) | cider_rmfm.settings(BASE, options)
+    (tmp_path / "cells" / f"{Cell(BASE, 0).name}.json").write_text(json.dumps(kept))
+    now = argparse.Namespace(**(vars(options) | change))
+    if change:
+        with pytest.raises(InputError, match="expected a cell of"):
+            cider_rmfm.read_cells(now)
+    else:
+        assert cider_rmfm.read_cells(now) == {BASE: [kept]}
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
