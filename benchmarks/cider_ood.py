@@ -190,7 +190,8 @@ def words_table(rows: Sequence[Row]) -> str:
     splits = [split for split in SPLITS if any(row.split == split for row in rows)]
     seeds = sorted({row.seed for row in rows})
     by_key = {(r.system, r.variant, r.split, r.rate, r.seed): r for r in rows}
-    heading = ["system", "head", *(SPLITS[s] for s in splits), *(f"IID - {SPLITS[s]}" for s in splits[1:]), "τ (OOD)"]
+    heading = ["system", "head", *(SPLITS[s] for s in splits), *(f"IID - {SPLITS[s]}" for s in splits[1:])]
+    heading.append(f"τ ({SPLITS[splits[-1]]})")
     lines = ["# MACI in and out of distribution: MOSI, words and audio", ""]
     lines.append(f"Percent, mean ± standard deviation over {len(seeds)} seeds (splits and trainings).")
     for rate in RATES:
