@@ -35,7 +35,9 @@ def cosine_distillation(student: Tensor, teacher: Tensor, mask: Tensor | None = 
         >>> cosine_distillation(s, t), cosine_distillation(s, t, torch.tensor([True, False]))
         (tensor(0.5000), tensor(0.))
     """
-    if student.dim() < 1 or teacher.shape != student.shape:
+    if student.dim() < 1:
+        raise ValueError("student: expected shape (..., D), got ()")
+    if teacher.shape != student.shape:
         raise ValueError(f"teacher: expected the shape {tuple(student.shape)} of student, got {tuple(teacher.shape)}")
     if mask is None:
         mask = torch.ones(student.shape[:-1], dtype=torch.bool, device=student.device)

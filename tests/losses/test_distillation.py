@@ -200,5 +200,7 @@ def test_errors_name_the_argument():
     states = torch.zeros(2, 3)
     with pytest.raises(ValueError, match=r"teacher: expected the shape \(2, 3\) of student, got \(2, 4\)"):
         cosine_distillation(states, torch.zeros(2, 4))
+    with pytest.raises(ValueError, match=r"student: expected shape \(\.\.\., D\), got \(\)"):
+        cosine_distillation(torch.zeros(()), torch.zeros(()))
     with pytest.raises(ValueError, match=r"mask: expected bool of shape \(2,\), got torch.float32 of shape \(2,\)"):
         cosine_distillation(states, states, torch.ones(2))
