@@ -46,9 +46,9 @@ class MACIConfig:
             larger class (ours).
         threshold: least coefficient of variation of a telling word.
         top: how many telling words are kept at most.
-        words: those that are not kept: ``"missing"``, as steps of a modality are (ours), or ``"mask"``: the token that
-            stands for a word taken away, as in the published code. To a model that was never trained on that token it
-            is noise.
+        words: those that are not kept: ``"missing"``, as steps of a modality are (ours; but start and end stay also
+            where nothing is left between them), or ``"mask"``: the token that stands for a word taken away, as in the
+            published code. To a model that was never trained on that token it is noise.
         monitor: metric by which τ is chosen; that of the kind of target by default.
     """
 
@@ -87,7 +87,8 @@ class MACI(Wrapper):
     with every observed word taken from x but the telling ones of the training split; other modalities, and what is
     missing, are the same in both. Where nothing is taken from a sample, nothing is subtracted: the published code then
     scales its log-probabilities by 1 - τ, and beyond τ = 1 reverses them. τ is one number, chosen on the validation
-    split over all conditions of the evaluation together.
+    split over all conditions of the evaluation together. Of several draws (``predict_draws``) nothing is subtracted:
+    they are the system's own.
 
     Args:
         system: of ``examples/systems``; around token ids wrapped in ``ReadsText``.
