@@ -275,16 +275,21 @@ def differences(figures: Mapping[str, list[dict[str, float]]], headline: str) ->
 
 
 def verdict(figures: Mapping[str, list[dict[str, float]]], headline: str) -> str:
-    """Whether MSSD keeps what there is at rate 0 and gains area, seed by seed."""
+    """Whether MSSD keeps what there is at rate 0 and gains area: in the mean, seed by seed, and beyond chance."""
     lines = []
     for column, asked in ((f"{headline} at 0", "must not lose"), (f"{headline} AUILC", "must gain")):
-        gains = [a[column] - b[column] for a, b in zip(figures[BASE], figures[WITHOUT], strict=True)]
+        ours, theirs = ([seed[column] for seed in figures[label]] for label in (BASE, WITHOUT))
+        gains = [a - b for a, b in zip(ours, theirs, strict=True)]
         mean = sum(gains) / len(gains)
         answer = "it does not lose" if mean >= 0 else "it loses"
         if asked == "must gain":
             answer = "it gains" if mean > 0 else "it does not gain"
         listed = ", ".join(f"{gain:+.1f}" for gain in gains)
         lines.append(f"* {column}: {asked}; {answer}: {mean:+.1f} in the mean; by seed {listed}.")
+        if len(gains) > 1:
+            p = paired_t_test(ours, theirs).p_value
+            told = "told from no difference" if p < 0.05 else "**not told from no difference**"
+            lines[-1] += f" By a paired t-test (p = {p:.3f}) {told}."
     return "\n".join(lines)
 
 

@@ -42,6 +42,7 @@ def test_areas_are_over_all_rates_and_differences_paired():
     assert row.split(" | ")[1::2] == ["-2.0", "-3.7"]
     assert "UA at 0: must not lose; it does not lose: +2.0 in the mean; by seed +0.0, +4.0, +2.0." in text
     assert "UA AUILC: must gain; it gains: +3.7 in the mean; by seed +5.0, +2.0, +4.0." in text
+    assert "+5.0, +2.0, +4.0. By a paired t-test (p = 0.053) **not told from no difference**." in text
     swapped = {BASE: found[WITHOUT], WITHOUT: found[BASE]}
     figures = {label: [figures_of(seed) for seed in cider_rmfm.curves(cells)] for label, cells in swapped.items()}
     assert "it loses" in verdict(figures, "WA")
