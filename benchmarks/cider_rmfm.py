@@ -85,6 +85,8 @@ BASE, WITHOUT = "CIDer", "without MSSD"
 ENTRIES = {
     BASE: Entry("cider"),
     WITHOUT: Entry("cider", {"twins": False}),
+    "both passes, nothing distilled": Entry("cider", {"alpha": 0.0, "beta": 0.0, "gamma": 0.0}),
+    "attention maps as published (beta = 15)": Entry("cider", {"beta": 15.0}),
     "without joint states (alpha = 0)": Entry("cider", {"alpha": 0.0}),
     "without attention maps (beta = 0)": Entry("cider", {"beta": 0.0}),
     "without features (gamma = 0)": Entry("cider", {"gamma": 0.0}),
