@@ -35,8 +35,8 @@ class MACIConfig:
     """Which halves of MACI are used, and how.
 
     Args:
-        use: ``"backdoor"``: the mixture of classifiers in the place of the head; ``"counterfactual"``: what the text
-            without its telling words explains is subtracted; ``"both"``; or ``"none"``.
+        use: ``"backdoor"``: the mixture of classifiers in the place of the head; ``"counterfactual"``: what the
+            telling words alone explain is subtracted; ``"both"``; or ``"none"``.
         hidden: width of the prototypes' encoders.
         prior: of the classifiers outside of training: ``"training"``, how often each class is there, or ``"uniform"``,
             as published.
