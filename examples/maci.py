@@ -3,25 +3,17 @@
 What the published code does with the test split stays out: its labels make no prototypes, and τ is not chosen on it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from examples.class_mixture import ClassMixture, class_sums
+from examples.telling_words import TellingWords, count_words
 from examples.wrap import Wrapper, innermost
-from mmaffect.causal import (
-    PrototypeHead,
-    choose_tau,
-    class_frequencies,
-    class_totals,
-    counterfactual_difference,
-    telling_tokens,
-    token_class_counts,
-)
+from mmaffect.causal import choose_tau, class_frequencies, counterfactual_difference, telling_tokens
 from mmaffect.data import MultimodalBatch, MultimodalDataset, Vocabulary
-from mmaffect.heads import PredictionHead
 from mmaffect.ops import InputError, check_choice, keep
 from mmaffect.training import Evaluation, Protocol, evaluate_all, prior_prediction
 from mmaffect.training.measure import choose_monitor, is_better, measure
@@ -115,7 +107,7 @@ class MACI(Wrapper):
         self.maci, self.monitor = config, choose_monitor(spec, config.monitor)
         if config.backdoor:
             inner = innermost(system)
-            inner.head = ClassMixture(inner, config)
+            inner.head = ClassMixture(inner, hidden=config.hidden, uniform=config.prior == "uniform")
         self.names = tuple(spec.tokens if config.counterfactual else ())
         # A list, since a ModuleDict refuses names with a dot and some others.
         self.texts = nn.ModuleList(TellingWords(spec.tokens[name], config.words) for name in self.names)
@@ -219,85 +211,6 @@ class MACI(Wrapper):
         return found | {"tau": tau, "monitor": self.monitor, "without": mean(scores, targets), "with": after}
 
 
-class ClassMixture(nn.Module):
-    """A prototype head in the place of a system's own, before its prototypes are known.
-
-    Args:
-        system: the innermost one, with the head to replace: of a plain one the dropout is kept.
-        config: width, and the prior outside of training.
-
-    Raises:
-        InputError: if the head does not map one joint state to one logit a class.
-    """
-
-    def __init__(self, system: Any, config: MACIConfig) -> None:
-        super().__init__()
-        spec, head = system.spec, system.head
-        first, last = (head[0], head[-1]) if isinstance(head, nn.Sequential) else (head, head)
-        dim = getattr(first, "dim", getattr(first, "in_features", None))
-        outputs = getattr(last, "outputs", getattr(last, "out_features", None))
-        if not isinstance(dim, int) or outputs != spec.outputs:
-            raise InputError(
-                f"MACI: expected a head from one joint state to {spec.outputs} logits, one a class; that of "
-                f"{type(system).__name__} has {outputs}"
-            )
-        self.uniform = config.prior == "uniform"
-        self.dropout = nn.Dropout(last.dropout.p if isinstance(last, PredictionHead) else 0.0)
-        zeros = {name: torch.zeros(spec.outputs, width) for name, width in spec.modalities.items()}
-        prior = torch.full((spec.outputs,), 1 / spec.outputs)
-        self.mixture = PrototypeHead(dim, zeros, prior=prior, hidden=config.hidden)
-
-    def fill(self, sums: dict[str, list[Tensor]], prior: Tensor, classes: Sequence[str]) -> None:
-        """Put in the means that sums and numbers of steps give, and the prior.
-
-        Raises:
-            InputError: if a class has no step of some modality.
-        """
-        for name, (_, number) in sums.items():
-            empty = [classes[i] for i in (number == 0).nonzero().flatten().tolist()]
-            if empty:
-                raise InputError(
-                    f"train: expected some steps of {name!r} in every class, got none in {', '.join(empty)}"
-                )
-        means = {name: total / number.unsqueeze(-1) for name, (total, number) in sums.items()}
-        self.mixture.fill(means, prior)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities of the classes."""
-        out: Tensor = self.mixture(self.dropout(hidden), uniform=self.uniform and not self.training)
-        return out
-
-
-class TellingWords(nn.Module):
-    """Takes from token ids all words but the telling ones, which are unknown at first.
-
-    Args:
-        vocabulary: of the modality; special ids are never taken.
-        words: what becomes of those taken, see :class:`MACIConfig`.
-
-    Shape:
-        ``ids (B, T)`` int64, ``mask (B, T)`` → ids and mask as given, and in which samples some were taken ``(B,)``.
-    """
-
-    kept: Tensor
-
-    def __init__(self, vocabulary: Vocabulary, words: str) -> None:
-        super().__init__()
-        check_choice("words", words, ("missing", "mask"))
-        self.mask_id = vocabulary.mask if words == "mask" else None
-        kept = torch.zeros(vocabulary.size, dtype=torch.bool)
-        kept[list(vocabulary.special)] = True
-        self.register_buffer("kept", kept)
-
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Take the words."""
-        ids = keep(ids, mask)
-        taken = mask & ~self.kept[ids]
-        if self.mask_id is None:
-            return keep(ids, ~taken), mask & ~taken, taken.any(1)
-        return torch.where(taken, self.mask_id, ids), mask, taken.any(1)
-
-
 class _Explained(nn.Module):
     """Predicts what the counterfactual explains, for ``evaluate_all``."""
 
@@ -318,20 +231,3 @@ def _rows(seen: dict[str, Evaluation], explained: dict[str, Evaluation]) -> list
         rows = evaluation.counted
         found.append((evaluation.predictions[rows], subtracted[rows], evaluation.targets[rows]))
     return found
-
-
-def class_sums(batch: MultimodalBatch, classes: int) -> dict[str, list[Tensor]]:
-    """By modality, the sum of each class over its real steps, and their number."""
-    return {n: list(class_totals(x, batch.targets, batch.masks[n], classes)) for n, x in batch.inputs.items()}
-
-
-def count_words(batch: MultimodalBatch, name: str, vocabulary: Vocabulary, classes: int) -> Tensor:
-    """How often each token of a modality occurs in samples of each class ``(V, C)``."""
-    return token_class_counts(
-        batch.inputs[name],
-        batch.targets,
-        batch.masks[name],
-        vocabulary=vocabulary.size,
-        classes=classes,
-        special=vocabulary.special,
-    )

@@ -8,10 +8,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from examples.cell import Candidate, assemble, run_cell
-from examples.maci import MACI, MACIConfig, TellingWords
+from examples.maci import MACI, MACIConfig
 from examples.predict import restore
 from examples.sources import Source
 from examples.systems import linear, system_names
+from examples.telling_words import TellingWords
 from examples.text import ReadsText, TextConfig
 from examples.wrap import innermost
 from mmaffect.causal import class_prototypes, counterfactual_difference, mask_tokens, telling_tokens, token_class_counts
