@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
@@ -20,7 +21,7 @@ from mmaffect.ops.transforms import is_transformed
 _BLOCK = 1 << 20
 # Into how many bands of rows a causal square is cut, each as wide as its last row: they hold little over half of it.
 _BANDS = 16
-# Below any weight or gap that counts: roots of exact zeros can cost a CPU twenty times those of numbers.
+# Below any weight or gap that counts.
 _TINY = 1e-36
 
 
@@ -95,7 +96,7 @@ class _Entmax(Function):
     ) -> tuple[Tensor, Tensor | None]:
         if mask is not None:
             if causal and not isinstance(q, Tensor) and _in_blocks(scores, mask):
-                return _causal_weights(scores, mask, q, differentiated)
+                return _causal_weights(scores, mask, q), None
             scores = _where(mask, scores)
         if isinstance(q, Tensor):
             # What is written to must be batched where α is.
@@ -108,15 +109,16 @@ class _Entmax(Function):
             for (rows,) in _row_blocks(weights):
                 _newton_(rows, q) if q >= 1 else _bisect_(rows, q)
             return weights, None
-        if torch.compiler.is_compiling() or is_transformed(scores):  # neither can write into blocks
+        if not _in_blocks(scores):
             roots = _newton_roots_(scores - _top(scores))
-            return roots * roots, roots
-        roots = torch.empty_like(scores, memory_format=torch.contiguous_format)
-        weights = torch.empty_like(roots) if differentiated else roots
-        for rows, root, square in _row_blocks(scores, roots, weights):
-            _newton_roots_(torch.sub(rows, _top(rows), out=root))
-            torch.mul(root, root, out=square)
-        return weights, roots if differentiated else None
+            return (roots * roots, roots) if differentiated else (roots.mul_(roots), None)
+        # The gradient takes roots again: to write them out, and to read them after so much else, costs more.
+        weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
+        scratch = scores.new_empty(_BLOCK)
+        for rows, squares in _row_blocks(scores, weights):
+            roots = _newton_roots_(torch.sub(rows, _top(rows), out=scratch[: rows.numel()].view_as(rows)))
+            torch.mul(roots, roots, out=squares)
+        return weights, None
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]) -> None:
@@ -144,26 +146,24 @@ class _Entmax(Function):
         banded = ctx.causal and _in_blocks(weights, gradient)
         towards_scores = torch.zeros_like(weights) if banded else torch.empty_like(weights)
         for out, p, g in (_bands if banded else _row_blocks)(towards_scores, kept, gradient):
-            r = _power(p, 1 - 1 / ctx.q) if roots is None else p
+            r = p if roots is not None else _root(p) if ctx.q == 2 else _power(p, 1 - 1 / ctx.q)
             total = torch.mul(r, g, out=out).sum(-1, keepdim=True)
             out.addcmul_(r, total / r.sum(-1, keepdim=True).clamp(min=0.5), value=-1)
         return towards_scores, None, None, None, None
 
 
-def _causal_weights(scores: Tensor, mask: Tensor, q: float, differentiated: bool) -> tuple[Tensor, Tensor | None]:
-    """Weights, and their roots as above, band by band; what lies beyond a band stays zero."""
+def _causal_weights(scores: Tensor, mask: Tensor, q: float) -> Tensor:
+    """Weights, band by band; what lies beyond a band stays zero."""
     weights = torch.zeros_like(scores, memory_format=torch.contiguous_format)
-    roots = torch.zeros_like(weights) if q == 2 and differentiated else weights
-    for rows, allowed, out, root in _bands(scores, mask.expand_as(scores), weights, roots):
+    for rows, allowed, out in _bands(scores, mask.expand_as(scores), weights):
         own = _where(allowed, rows)
         if q == 2:
-            own.sub_(_top(own))
-            root.copy_(_newton_roots_(own))
-            torch.mul(own, own, out=out)
+            roots = _newton_roots_(own.sub_(_top(own)))
+            torch.mul(roots, roots, out=out)
         else:
             _newton_(own, q) if q >= 1 else _bisect_(own, q)
             out.copy_(own)
-    return weights, None if roots is weights else roots
+    return weights
 
 
 def _where(mask: Tensor, scores: Tensor) -> Tensor:
@@ -182,11 +182,16 @@ def _newton_roots_(gap: Tensor) -> Tensor:
     What is kept is twice the gap, s − 2τ: its 2-norm shall be 2.
     """
     gap.add_(2).relu_()
-    for _ in range(_newton_steps(gap.shape[-1], gap.dtype, fast=True)):
-        # τ only climbs, so what has left the support stays out. A step back can only come from rounding.
+    rounding = 8 * torch.finfo(gap.dtype).eps
+    may_stop = not (torch.compiler.is_compiling() or gap.device.type != "cpu" or is_transformed(gap))
+    for left in reversed(range(_newton_steps(gap.shape[-1], gap.dtype, fast=True))):
         norm = torch.linalg.vector_norm(gap, dim=-1, keepdim=True)
-        step = (norm - 2).relu_().mul_(norm).div_(gap.sum(-1, keepdim=True).clamp_(min=1))
-        gap.sub_(step).relu_()
+        # τ only climbs, so what has left the support stays out. A row that is there stays as it is, so that stopping
+        # when all are changes nothing: what a row becomes is its own matter.
+        excess = F.threshold(norm - 2, rounding, 0.0)
+        if may_stop and left < 2 and not excess.any():
+            return gap.div_(norm.clamp_(min=1))
+        gap.sub_(excess.mul_(norm).div_(gap.sum(-1, keepdim=True).clamp_(min=1))).relu_()
     # One division takes out what rounding has left of the norm.
     return gap.div_(torch.linalg.vector_norm(gap, dim=-1, keepdim=True).clamp(min=1))
 
@@ -240,6 +245,11 @@ def _mean(weights: Tensor, gradient: Tensor, q: float | Tensor) -> tuple[Tensor,
     """The factor r of the gradient, and the mean of ``gradient`` under it."""
     r = _power(weights, 1 - 1 / q)
     return r, (r * gradient).sum(-1, keepdim=True) / r.sum(-1, keepdim=True).clamp(min=0.5)
+
+
+def _root(x: Tensor) -> Tensor:
+    """Square root of x ≥ 0 without a derivative: roots of exact zeros can cost a CPU twenty times those of numbers."""
+    return torch.add(x, 2.0**-120).sqrt_().sub_(2.0**-60)
 
 
 def _power(x: Tensor, exponent: float | Tensor) -> Tensor:

@@ -165,6 +165,14 @@ def test_large_tensors_are_worked_on_in_blocks_with_the_same_result(alpha):
         torch.testing.assert_close(gradient[:5], expected[:5])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_stopping_early_leaves_each_row_to_itself(dtype):
+    hard = rows_of_many_shapes(64).to(dtype)  # some need every step
+    for easy in (normal(len(hard), 64, scale=3.0, dtype=dtype), -torch.arange(64, dtype=dtype).expand_as(hard)):
+        among_easy = entmax(torch.cat([easy, easy]))
+        assert torch.equal(among_easy[: len(easy)], entmax(torch.cat([easy, hard]))[: len(easy)])
+
+
 @pytest.mark.parametrize("shape", [(70, 2, 130, 130), (30, 300, 250), (30, 250, 300), (1500, 1500)])
 @pytest.mark.parametrize("alpha", [1.5, 2.0])
 def test_causal_is_a_mask_that_is_cheaper(shape, alpha):
