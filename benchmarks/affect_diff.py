@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from examples.systems import affect_diff
 from mmaffect.data import DataSpec, MultimodalBatch
-from mmaffect.diffusion import classifier_free_guidance
 from mmaffect.testing import random_batch
 from mmaffect.training import Progress
 from mmaffect.training.step import clip_gradients, make_optimizer
@@ -68,12 +67,11 @@ def evaluations(model: affect_diff.AffectDiff) -> dict[str, Callable[[], Tensor]
     """One noise level for a batch: with and without guidance, and guidance as two calls."""
     labels = torch.arange(BATCH) % SPEC.outputs
     weights = torch.full((BATCH, len(SPEC.names)), 1 / len(SPEC.names))
-    condition = model.condition(labels, torch.ones(BATCH, dtype=torch.bool), weights)
-    null = model.condition(labels, torch.zeros(BATCH, dtype=torch.bool), weights)
+    condition = model.condition(labels)
     x, t = torch.randn(BATCH, STEPS, model.config.hidden), torch.full((BATCH,), 0.5)
 
     def guided(scale: float) -> Callable[[], Tensor]:
-        denoise = classifier_free_guidance(model.average, scale, {"condition": condition}, {"condition": null})
+        denoise = model.prior.guided(condition, context=weights, guidance=scale)
         return torch.inference_mode()(lambda: denoise(x, t))
 
     plain, unconditional = guided(1.0), guided(0.0)

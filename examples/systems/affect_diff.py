@@ -5,7 +5,7 @@ Read beside the paper. Its equations are lost in the text we have, and so are mo
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mmaffect.attention import AttentionPool, TransformerEncoder
 from mmaffect.causal import DAGGate
 from mmaffect.data import DataSpec, MultimodalBatch
-from mmaffect.diffusion import EMA, CosineVP, Denoiser, UNet1d, classifier_free_guidance, ddim, dpmpp_2m
+from mmaffect.diffusion import LatentPrior, dpmpp_2m
 from mmaffect.encoders import StreamInput, TemporalConvolution
 from mmaffect.fusion import PerceptronFusion
 from mmaffect.heads import PredictionHead
@@ -52,13 +52,11 @@ class Config:
         variational: False is the ablation *no VAE*: the mean is the latent.
         beta: β of the divergence (ours).
         free_bits: λ, nats a latent dimension that cost nothing (ours).
-        adaptive_beta: β falls from there while a class is never found in validation, and rises again after: one of the
-            remedies that the paper names.
+        adaptive_beta: β falls while a class is never found in validation and rises after: a remedy the paper names.
         prior: False is the ablation *no diffusion*.
         stop_gradient: the prior learns from latents that do not learn from it; False is the ablation.
         prior_width: base width of the U-Net.
-        prediction: of the U-Net: the noise, as in the paper, or ``"v"``. At the start an error of the noise is 40 times
-            as large in the latent; a prior of few hundred steps draws nothing but that, where one of v draws classes.
+        prediction: of the U-Net: the noise, as in the paper, or ``"v"``, for a short training.
         diffusion_weight: λ_diff (ours).
         null_rate: share of training samples whose label the prior is not told.
         guidance: scale of :meth:`AffectDiff.sample` (ours).
@@ -67,8 +65,7 @@ class Config:
         label_smoothing: of the same loss (ours).
         balanced: weigh classes by inverse frequency. The paper's section IV-F does not; its appendix G prints weights.
         frame_masking: share of frames blanked in training (ours, as the next two).
-        noise: standard deviation added to each modality in training, in their order; the last serves those beyond. The
-            paper's text gets none.
+        noise: standard deviation added to each modality in training, as for ``kernels``; the paper's text gets none.
         modality_dropout: chance of each modality to be hidden in training; one is always left.
         drawn: latent signals of minority classes drawn from the prior at each step of training once the prior is
             trained at full weight, to train the classifier on: a remedy of ours.
@@ -209,9 +206,7 @@ class AffectDiff(nn.Module):
         self.gate = DAGGate(width, kind=config.graph, l1=config.l1)
         self.fusion = PerceptronFusion(dict.fromkeys(names, width), width, dropout=config.dropout)
         self.bottleneck = GaussianBottleneck(width, free_bits=config.free_bits)
-        self.beta: RecallController | None = None
-        if config.adaptive_beta:
-            self.beta = RecallController(min_beta=config.beta / 100, max_beta=config.beta)
+        self.beta = RecallController(min_beta=config.beta / 100, max_beta=config.beta) if config.adaptive_beta else None
         self.pool = AttentionPool(width, bias=False)
         self.head = nn.Sequential(
             nn.Linear(width, width),
@@ -220,14 +215,18 @@ class AffectDiff(nn.Module):
             PredictionHead(width, spec.outputs, score=spec.target == "score", dropout=config.head_dropout),
         )
         self.register_buffer("modality_weights", torch.full((count,), 1 / count))
-        self.prior: Denoiser | None = None
-        self.average: EMA | None = None
+        self.prior: LatentPrior | None = None
         if config.prior:
-            # One-hot label, null token and weights in one vector: its linear map is the sum of a class embedding, a
-            # null embedding and a projection.
-            unet = UNet1d(width, width=config.prior_width, condition=spec.outputs + 1 + count)
-            self.prior = Denoiser(unet, CosineVP(), config.prediction)
-            self.average = EMA(self.prior, config.ema_decay, warmup=True)
+            self.prior = LatentPrior(
+                width,
+                spec.outputs,
+                context=count,
+                width=config.prior_width,
+                prediction=config.prediction,
+                null_rate=config.null_rate,
+                guidance=config.guidance,
+                ema_decay=config.ema_decay,
+            )
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The prior apart from the rest: gradients are clipped by group, so neither touches the other's step."""
@@ -249,9 +248,8 @@ class AffectDiff(nn.Module):
             x = self.inputs[name](x, mask, batch.speaker)
             x = self.fronts[name](x) if self.kernels[name] == 1 else self.fronts[name](x, steps)
             x = self.encoders[name](x, mask, queries=steps)
-            more = longest - x.shape[1]
-            hidden.append(F.pad(x, (0, 0, 0, more)))
-            there.append(F.pad(steps, (0, more)))
+            hidden.append(F.pad(x, (0, 0, 0, longest - x.shape[1])))
+            there.append(F.pad(steps, (0, longest - x.shape[1])))
         return torch.stack(hidden, dim=2), torch.stack(there, dim=2)
 
     def encode(self, batch: MultimodalBatch) -> Code:
@@ -306,54 +304,34 @@ class AffectDiff(nn.Module):
             terms["graph"] = config.graph_weight * code.penalty
         if self.prior is not None and diffusion > 0:
             known = labelled(self.spec, batch.targets) & valid
-            if self.training:
-                told = torch.rand(len(known), device=known.device) >= config.null_rate
-                known = known & told.view(-1, *[1] * (known.dim() - 1))
             z = code.z.detach() if config.stop_gradient else code.z
-            condition = self.condition(batch.targets, known, code.weights.detach())
-            loss = self.prior.loss(z, mask=code.real, condition=condition)
+            condition, weights = self.condition(batch.targets), code.weights.detach()
+            loss = self.prior.loss(z, condition, known=known, context=weights, mask=code.real)
             terms["diffusion"] = config.diffusion_weight * diffusion * loss
             if config.drawn and diffusion == 1:
                 terms["drawn"] = config.drawn_weight * self._drawn_loss(z.device)
         return terms
 
-    def condition(self, targets: Tensor, known: Tensor, weights: Tensor) -> Tensor:
-        """What the prior is told of each sample or turn: its label, or that it has none, and the modalities' weights.
+    def condition(self, targets: Tensor) -> Tensor:
+        """What the prior may be told of each sample or turn: its class as one-hot, or its labels or scores.
 
         Shape:
-            ``targets (..., C)`` or ``(...)``, ``known (...)``, ``weights (..., M)`` → ``(..., C + 1 + M)``.
+            ``targets (..., C)`` or ``(...)`` → ``(..., C)``, zero where unlabelled.
         """
         if self.spec.target == "class":
-            label = (targets.unsqueeze(-1) == torch.arange(self.spec.outputs, device=targets.device)).to(weights)
-        else:
-            label = targets.to(weights).view(*known.shape, -1)
-        label = keep(keep(label, ~label.isnan() & (label != -100)), known)
-        return torch.cat([label, (~known).unsqueeze(-1).to(weights), weights], dim=-1)
+            return targets.unsqueeze(-1) == torch.arange(self.spec.outputs, device=targets.device)
+        values = targets.view(*labelled(self.spec, targets).shape, -1)
+        return keep(values, ~values.isnan() & (values != -100))
 
-    @torch.no_grad()
-    def sample(
-        self,
-        labels: Tensor,
-        *,
-        steps: int = 50,
-        guidance: float | None = None,
-        weights: Tensor | None = None,
-        mask: Tensor | None = None,
-        sampler: Callable[..., Tensor] = ddim,
-        evaluations: int = 50,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def sample(self, labels: Tensor, *, steps: int = 50, weights: Tensor | None = None, **options: Any) -> Tensor:
         """Latents of given labels, from the averaged prior with classifier-free guidance.
 
         Args:
             labels: targets as in a batch; unlabelled ones stand for any.
             steps: T; of a dialogue, that of its labels.
-            guidance: its scale; that of the config by default.
             weights: of the modalities; a running mean of training by default.
-            mask: True = a real step; all by default.
-            sampler: one of ``mmaffect.diffusion``; DDIM (η = 0) by default, as in the paper.
-            evaluations: noise levels; each costs one evaluation of a doubled batch.
-            generator: where the randomness comes from.
+            **options: ``guidance``, ``mask``, ``sampler``, ``evaluations``, ``generator``: see
+                :meth:`LatentPrior.sample`. DDIM with 50 evaluations by default, and the guidance of the config.
 
         Shape:
             ``labels (B,)``, of a dialogue ``(B, T)``, with an axis of labels or scores where they are several;
@@ -362,24 +340,12 @@ class AffectDiff(nn.Module):
         Raises:
             ValueError: if the system has no prior.
         """
-        if self.prior is None or self.average is None:
+        if self.prior is None:
             raise ValueError("prior: expected a system with a prior to sample from, it was built without")
         known = labelled(self.spec, labels)
-        weights = self.modality_weights if weights is None else weights
-        weights = weights.expand(*known.shape, -1)
-        condition = self.condition(labels, known, weights)
-        null = self.condition(labels, torch.zeros_like(known), weights)
-        denoise = classifier_free_guidance(
-            self.average,
-            self.config.guidance if guidance is None else guidance,
-            {"condition": condition},
-            {"condition": null},
-            **({} if mask is None else {"mask": mask}),
-        )
-        process = self.prior.process
-        shape = (len(known), known.shape[1] if known.dim() == 2 else steps, self.config.hidden)
-        start = process.prior(shape, generator=generator, dtype=weights.dtype, device=weights.device)
-        return sampler(denoise, process, start, evaluations)
+        weights = (self.modality_weights if weights is None else weights).expand(*known.shape, -1)
+        steps = known.shape[1] if known.dim() == 2 else steps
+        return self.prior.sample(self.condition(labels), known=known, context=weights, steps=steps, **options)
 
     @torch.no_grad()
     def _note_weights(self, code: Code) -> None:
@@ -429,9 +395,9 @@ class AffectDiff(nn.Module):
         return self._focal(self.read_out(z, real), labels)
 
     def after_step(self) -> None:
-        """Take the new parameters into the average."""
-        if self.average is not None:
-            self.average.update()
+        """Take the new parameters into the prior's average."""
+        if self.prior is not None:
+            self.prior.update()
 
     def after_validation(self, metrics: Mapping[str, float]) -> None:
         """Move β where it follows the classes that are found."""

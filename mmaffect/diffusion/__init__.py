@@ -13,6 +13,7 @@ from mmaffect.diffusion.euler_maruyama import euler_maruyama
 from mmaffect.diffusion.grids import karras_times, log_snr_times, uniform_times
 from mmaffect.diffusion.guidance import classifier_free_guidance
 from mmaffect.diffusion.heun import heun
+from mmaffect.diffusion.latent_prior import LatentPrior
 from mmaffect.diffusion.predictor_corrector import predictor_corrector
 from mmaffect.diffusion.process import Process
 from mmaffect.diffusion.score_networks import fast_score_network, reference_score_network
@@ -28,6 +29,7 @@ __all__ = [
     "CrossModalUNet1d",
     "Denoiser",
     "DiscreteVP",
+    "LatentPrior",
     "PreparedContext",
     "Process",
     "SamplerStep",

@@ -18,7 +18,6 @@ REFERENCE = DataSpec({"words": 300, "voice": 74, "face": 35}, "class", tuple("ab
 SPEC = DataSpec({"a": 5, "b": 3}, "class", ("x", "y", "z"), "dialogue", 2, class_shares=(0.6, 0.3, 0.1))
 NARROW = {"hidden": 8, "heads": 2, "layers": 1, "feed_forward": 8, "prior_width": 8, "kernels": (1, 3)}
 LATE = Progress("train", 50, 100, 0.5)  # everything is phased in
-PRIOR = ("prior", "average")
 
 
 def system(spec=SPEC, **changes):
@@ -93,7 +92,7 @@ def test_in_training_mode_too(batch):
 def test_the_classifier_teaches_everything_but_the_prior(batch):
     model = system()
     found = gradients(model, model.loss(batch, batch, LATE)["task"])
-    assert not set(found) & set(PRIOR)
+    assert "prior" not in found
     assert all(found[part] > 0 for part in ("fronts", "encoders", "gate", "fusion", "bottleneck", "head"))
 
 
@@ -258,27 +257,34 @@ def test_kernels_follow_the_order_of_the_modalities():
 # What the prior is told, and what it gives.
 
 
-def test_the_prior_is_told_label_and_weights_or_that_there_is_no_label():
+def test_the_prior_is_told_the_label_where_there_is_one():
     model = system()
-    weights = torch.tensor([[0.7, 0.3]]).expand(3, 2)
-    told = model.condition(torch.tensor([2, -100, 1]), torch.tensor([True, False, False]), weights)
-    assert torch.equal(told[:, :4], torch.tensor([[0.0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1]]))
-    assert torch.equal(told[:, 4:], weights)
-    scores = system(DataSpec({"a": 4}, "score", ("v", "w"), "single"))
+    assert model.condition(torch.tensor([2, -100, 1])).int().tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0]]
     nan = float("nan")
-    told = scores.condition(torch.tensor([[1.5, nan]]), torch.tensor([True]), torch.ones(1, 1))
-    assert told.tolist() == [[1.5, 0.0, 0.0, 1.0]]
+    scores = system(DataSpec({"a": 4}, "score", ("v", "w"), "single"))
+    assert scores.condition(torch.tensor([[1.5, nan], [nan, nan]])).tolist() == [[1.5, 0.0], [0.0, 0.0]]
+    one = system(DataSpec({"a": 4}, "score", ("v",), "dialogue"))
+    assert one.condition(torch.tensor([[1.5, nan, -1.0]])).tolist() == [[[1.5], [0.0], [-1.0]]]
+    several = system(DataSpec({"a": 4}, "multilabel", ("x", "y"), "single"))
+    assert several.condition(torch.tensor([[1, -100], [0, 1]])).tolist() == [[1, 0], [0, 1]]
 
 
-def test_labels_are_dropped_at_their_rate(monkeypatch):
-    spec = DataSpec({"a": 5}, "class", ("x", "y"), "single")
-    model = system(spec, null_rate=0.3).train()
-    batch = random_batch(spec, [1] * 4000, generator=torch.Generator().manual_seed(0))
-    told = {}
-    monkeypatch.setattr(model.prior, "loss", lambda z, mask, condition: told.setdefault("null", condition[:, 2]).mean())
+def test_the_prior_is_told_of_turns_that_are_labelled_and_of_the_weights_that_the_gate_gave(monkeypatch, batch):
+    model, told = system(), {}
+    monkeypatch.setattr(model.prior, "loss", lambda z, condition, **rest: told.update(rest, z=z) or z.sum())
     model.loss(batch, batch, LATE)
-    assert told["null"].mean().item() == pytest.approx(0.3, abs=0.03)
-    model.eval().loss(batch, batch, LATE)
+    code = model.encode(batch)
+    assert torch.equal(told["known"], (batch.targets != -100) & batch.observed("dialogue"))
+    assert torch.equal(told["context"], code.weights)
+    assert torch.equal(told["z"], code.z)
+    assert torch.equal(told["mask"], code.real)
+
+
+def test_the_config_is_the_priors():
+    prior = system(prediction="v", null_rate=0.3, guidance=4.0, ema_decay=0.9).prior
+    assert (prior.null_rate, prior.guidance) == (0.3, 4.0)
+    assert (prior.average.decay, prior.denoiser.prediction) == (0.9, "v")
+    assert prior.denoiser.net.width == NARROW["prior_width"]
 
 
 def test_samples():
@@ -309,7 +315,7 @@ def test_samples_come_from_the_average():
         found.append(model.sample(labels, evaluations=2, generator=torch.Generator().manual_seed(0)))
         if found is before:
             with torch.no_grad():
-                model.prior.net.leave.weight.add_(1.0)
+                model.prior.denoiser.net.leave.weight.add_(1.0)
         if found is after:
             model.after_step()
     assert torch.equal(before[0], after[0])
@@ -323,12 +329,12 @@ def test_after_few_steps_a_prior_draws_classes_only_if_it_predicts_v(prediction,
     torch.manual_seed(0)
     model = affect_diff.System(affect_diff.Config(**(NARROW | {"prediction": prediction, "prior_width": 16})), spec)
     optimizer = torch.optim.Adam(model.prior.parameters(), lr=3e-3)
-    weights, ones = torch.ones(16, 1), torch.ones(16, dtype=torch.bool)
+    weights = torch.ones(16, 1)
     for _ in range(100):
         labels = torch.randint(2, (16,))
         z = (2.0 * labels[:, None, None] - 1) + 0.1 * torch.randn(16, 4, 8)
         optimizer.zero_grad()
-        model.prior.loss(z, condition=model.condition(labels, ones, weights)).backward()
+        model.prior.loss(z, model.condition(labels), context=weights).backward()
         optimizer.step()
         model.after_step()
     labels = torch.arange(40) % 2
@@ -439,7 +445,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "broken", stop=3)
     broken = run(tmp_path / "broken")
-    assert any(name.startswith("average.") for name in whole)
+    assert any(name.startswith("prior.average.") for name in whole)
     for name, value in whole.items():
         assert torch.equal(value, broken[name]), name
 
@@ -478,11 +484,10 @@ def test_class_weights_follow_the_shares(batch):
 
 def test_classification_runs_nothing_of_the_prior(batch, monkeypatch):
     model = system()
-    for part in PRIOR:
-        monkeypatch.setattr(getattr(model, part), "forward", None)
-    monkeypatch.setattr(model.prior.net, "forward", None)
+    for part in model.prior.modules():
+        monkeypatch.setattr(part, "forward", None)
     plain = system(prior=False)
-    plain.load_state_dict({n: v for n, v in model.state_dict().items() if n.split(".")[0] not in PRIOR})
+    plain.load_state_dict({n: v for n, v in model.state_dict().items() if not n.startswith("prior.")})
     assert torch.equal(model(batch), plain(batch))
     hidden = replace(batch, targets=torch.full_like(batch.targets, -100))
     assert torch.equal(model(hidden), model(batch))
