@@ -57,6 +57,7 @@ LOOP = {"batch_size": 8, "epochs": 30, "patience": 10, "joint_clipping": True}
 # predicting v draws latents that the classifier reads as their label.
 DRAWN = {"drawn": 8, "drawn_evaluations": 4, "prediction": "v"}
 WEIGHTS = {"balanced": True, "label_smoothing": 0.0}  # weighted smoothing would push every row towards the rare classes
+LONGER = {"epochs": 60, "patience": 20}  # 30 epochs are some 240 steps: few where classes are weighted
 
 
 class Entry(NamedTuple):
@@ -71,7 +72,7 @@ class Entry(NamedTuple):
 def entries() -> dict[str, Entry]:
     """All systems by label."""
     ablations = system_module("affect_diff").ABLATIONS
-    free = {"free_bits": 0.5}
+    free, context = {"free_bits": 0.5}, {**WEIGHTS, "context_layers": 1}
     return {
         **{name: Entry(name, "floor", {}, {"patience": 10}) for name in ("linear", "gru", "transformer")},
         "full": Entry("affect_diff", "paper's recipe"),
@@ -82,6 +83,9 @@ def entries() -> dict[str, Entry]:
         "balanced sampling": Entry("affect_diff", "remedy", {}, {"sampling": "balanced"}),
         "minority latents": Entry("affect_diff", "remedy", DRAWN),
         "class weights": Entry("affect_diff", "remedy", WEIGHTS),
+        "weights, longer": Entry("affect_diff", "remedy", WEIGHTS, LONGER),
+        "weights, longer, context": Entry("affect_diff", "remedy", context, LONGER),
+        "weights, longer, context, no VAE": Entry("affect_diff", "remedy", {**context, "variational": False}, LONGER),
         # Without the sampling: beside the weights it corrects twice, and validation loses two points.
         "together": Entry(
             "affect_diff", "remedy", {"adaptive_beta": True, **free, **DRAWN, **WEIGHTS}, {"joint_clipping": False}

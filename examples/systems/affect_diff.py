@@ -46,6 +46,8 @@ class Config:
         dropout: in the encoders and the fusion (ours).
         input_dropout: of the modalities' values (not in the paper).
         head_dropout: in the classifier.
+        context_layers: blocks of a transformer over the fused steps, before the bottleneck: a remedy of ours. In the
+            paper a step asks others of its own modality alone, and what all of them say together meets no other step.
         graph: ``"notears"``, or the ablations ``"gumbel"`` and ``"none"``.
         graph_weight: λ_causal (ours).
         l1: weight of the edges beside their acyclicity (ours).
@@ -86,6 +88,7 @@ class Config:
     dropout: float = 0.1
     input_dropout: float = 0.0
     head_dropout: float = 0.3
+    context_layers: int = 0
     graph: Literal["notears", "gumbel", "none"] = "notears"
     graph_weight: float = 0.1
     l1: float = 1e-2
@@ -205,6 +208,16 @@ class AffectDiff(nn.Module):
         )
         self.gate = DAGGate(width, kind=config.graph, l1=config.l1)
         self.fusion = PerceptronFusion(dict.fromkeys(names, width), width, dropout=config.dropout)
+        self.context: TransformerEncoder | None = None
+        if config.context_layers > 0:
+            self.context = TransformerEncoder(
+                width,
+                config.context_layers,
+                config.heads,
+                hidden=config.feed_forward,
+                dropout=config.dropout,
+                positions=config.positions,
+            )
         self.bottleneck = GaussianBottleneck(width, free_bits=config.free_bits)
         self.beta = RecallController(min_beta=config.beta / 100, max_beta=config.beta) if config.adaptive_beta else None
         self.pool = AttentionPool(width, bias=False)
@@ -253,7 +266,7 @@ class AffectDiff(nn.Module):
         return torch.stack(hidden, dim=2), torch.stack(there, dim=2)
 
     def encode(self, batch: MultimodalBatch) -> Code:
-        """Encoders, graph, fusion and bottleneck."""
+        """Encoders, graph, fusion, context where there is one, and bottleneck."""
         hidden, there = self.streams(batch)
         real = there.any(2)
         # A sample is a turn of a dialogue, else all of its steps.
@@ -268,6 +281,8 @@ class AffectDiff(nn.Module):
             weights, scale = weights.unflatten(0, real.shape), scale.unflatten(0, real.shape)
         gated = hidden * (scale if by_turn else scale.unsqueeze(1)).unsqueeze(3)
         fused = self.fusion(dict(zip(self.spec.names, gated.unbind(2), strict=True)))
+        if self.context is not None:
+            fused = self.context(fused, real)
         z, mean, _, kl = self.bottleneck(fused, real)
         return Code(z if self.config.variational else mean, mean, real, weights, kl, penalty)
 

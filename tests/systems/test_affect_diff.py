@@ -218,6 +218,28 @@ def test_the_latent_is_drawn_in_training_and_the_mean_at_inference(batch):
 # Sequences.
 
 
+@pytest.mark.parametrize("sequence", ["dialogue", "window"])
+def test_context_reads_the_fused_steps_of_the_same_sample_that_are_there(sequence):
+    spec = replace(SPEC, sequence=sequence, speakers=0)
+    batch = random_batch(spec, (6, 4, 5), generator=torch.Generator().manual_seed(0))
+    assert system(spec).context is None
+    model, fused = system(spec, context_layers=1), []
+
+    def note(module, inputs):
+        fused.append(inputs[0].masked_fill(~inputs[1].unsqueeze(2), torch.nan).detach().requires_grad_())
+        return fused[0], inputs[1]
+
+    with torch.no_grad():
+        expected = model.encode(batch).mean
+    model.context.register_forward_pre_hook(note)
+    code = model.encode(batch)
+    torch.testing.assert_close(code.mean[code.real], expected[code.real])
+    (reached,) = torch.autograd.grad(code.mean[1, 0].sum(), fused[0])
+    assert (reached[1].abs().sum(1) > 0).tolist() == code.real[1].tolist()
+    assert (reached[[0, 2]] == 0).all()
+    assert "context" in gradients(model, model.loss(batch, batch, LATE)["task"])
+
+
 def test_a_window_is_pooled_over_its_real_steps_and_has_one_graph():
     spec = DataSpec({"a": 5, "b": 3}, "class", ("x", "y", "z"), "window")
     model = system(spec)
