@@ -160,6 +160,14 @@ def by_order(field: str, values: Sequence[T], names: Sequence[str]) -> dict[str,
     return {name: values[min(i, len(values) - 1)] for i, name in enumerate(names)}
 
 
+def _of_today(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    """Names of the parameters of a run that was saved when the prior was no layer of its own."""
+    for name in list(state):
+        for old, new in (("average.", "prior.average."), ("prior.net.", "prior.denoiser.net.")):
+            if name.startswith(prefix + old):
+                state[prefix + new + name[len(prefix + old) :]] = state.pop(name)
+
+
 class AffectDiff(nn.Module):
     """Affect-Diff for any modalities and every kind of target and sequence.
 
@@ -176,6 +184,8 @@ class AffectDiff(nn.Module):
             raise ValueError("drawn: expected a prior, and classes with known shares, to draw latents of rare classes")
         if config.adaptive_beta and spec.target != "class":
             raise ValueError(f"adaptive_beta: expected classes to be found, got target {spec.target!r}")
+        if config.context_layers < 0:
+            raise ValueError(f"context_layers: expected a number >= 0, got {config.context_layers}")
         self.config, self.spec = config, spec
         self.stages = (Stage("train", config.epochs),)
         width, names, count = config.hidden, spec.names, len(spec.names)
@@ -228,6 +238,7 @@ class AffectDiff(nn.Module):
             PredictionHead(width, spec.outputs, score=spec.target == "score", dropout=config.head_dropout),
         )
         self.register_buffer("modality_weights", torch.full((count,), 1 / count))
+        self.register_load_state_dict_pre_hook(_of_today)  # type: ignore[no-untyped-call]
         self.prior: LatentPrior | None = None
         if config.prior:
             self.prior = LatentPrior(

@@ -140,7 +140,7 @@ class LatentPrior(nn.Module):
             ValueError: on another shape, or a context that is missing or was not announced.
         """
         check_shape("z", z, "B T D", D=self.dim)
-        known = self._known(condition, known, context, B=z.shape[0], T=z.shape[1])
+        known = self._known(condition, known, context, mask, B=z.shape[0], T=z.shape[1])
         if self.training:
             told = torch.rand(len(z), generator=generator, device=z.device) >= self.null_rate
             known = known & (told if known.dim() == 1 else told.unsqueeze(1))
@@ -169,7 +169,7 @@ class LatentPrior(nn.Module):
         Raises:
             ValueError: as :meth:`sample`.
         """
-        known = self._known(condition, known, context)
+        known = self._known(condition, known, context, mask)
         dtype = next(self.average.parameters()).dtype
         return classifier_free_guidance(
             self.average,
@@ -193,7 +193,7 @@ class LatentPrior(nn.Module):
         evaluations: int = 50,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw latents, from the average.
+        """Draw latents, from the average: before the first :meth:`update` that is the network as it was made.
 
         Args:
             condition: of each sample or step.
@@ -203,7 +203,7 @@ class LatentPrior(nn.Module):
             guidance: its scale; the prior's by default.
             mask: True = a real step; all by default.
             sampler: one of ``mmaffect.diffusion``; DDIM (η = 0) by default, as in Affect-Diff.
-            evaluations: noise levels; each costs one evaluation of a doubled batch.
+            evaluations: noise levels, each an evaluation; ``heun`` and ``predictor_corrector`` take more.
             generator: where the randomness comes from.
 
         Returns:
@@ -212,25 +212,35 @@ class LatentPrior(nn.Module):
         Raises:
             ValueError: on another shape, a context that is missing or was not announced, or if nothing tells T.
         """
+        self._known(condition, known, context, mask)
+        timed = condition if condition.dim() == 3 else mask
         if steps is None:
-            timed = condition if condition.dim() == 3 else mask
             if timed is None:
                 raise ValueError("steps: expected a number, as neither condition nor mask has steps, got None")
             steps = timed.shape[1]
-        shape = (len(condition), steps, self.dim)
-        self._known(condition, known, context, B=shape[0], T=steps)
-        if mask is not None:
-            check_mask("mask", mask, "B T", B=shape[0], T=steps)
+        check_positive(steps=steps, evaluations=evaluations)
+        shape = (condition.shape[0], steps, self.dim)
+        self._known(condition, known, context, mask, T=steps)
         denoise = self.guided(condition, known=known, context=context, guidance=guidance, mask=mask)
         like, process = next(self.average.parameters()), self.denoiser.process
         start = process.prior(shape, generator=generator, dtype=like.dtype, device=like.device)
         return sampler(denoise, process, start, evaluations, generator=generator)
 
-    def _known(self, condition: Tensor, known: Tensor | None, context: Tensor | None, **sizes: int) -> Tensor:
+    def _known(
+        self,
+        condition: Tensor,
+        known: Tensor | None,
+        context: Tensor | None,
+        mask: Tensor | None,
+        **sizes: int,
+    ) -> Tensor:
         """Check what is told, and say where there is a condition."""
         axes = "B T" if condition.dim() == 3 else "B"
+        sizes.setdefault("B", condition.shape[0] if condition.dim() else 1)
         check_shape("condition", condition, f"{axes} C", C=self.condition, **sizes)
-        sizes = dict(zip("BT", condition.shape[:-1], strict=False))
+        sizes |= dict(zip("BT", condition.shape[:-1], strict=False))
+        if mask is not None:
+            check_mask("mask", mask, "B T", **sizes)
         if (context is None) != (self.context == 0):
             wanted = "a tensor" if self.context else "None"
             got = "None" if context is None else f"a tensor of shape {tuple(context.shape)}"

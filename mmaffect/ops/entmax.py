@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from mmaffect.ops.masks import at_least_float32
-from mmaffect.ops.transforms import is_transformed
+from mmaffect.ops.transforms import is_traced, is_transformed
 
 # How many elements a CPU works on at a time: 4 MiB of float32 stay in its cache through thirty passes.
 _BLOCK = 1 << 20
@@ -86,7 +86,7 @@ def entmax(scores: Tensor, mask: Tensor | None = None, *, alpha: float | Tensor 
 
 
 class _Entmax(Function):
-    """Of scores and q = 1/(α − 1), a number or a tensor; for α = 1.5 it keeps the roots of the weights on request."""
+    """Of scores and q = 1/(α − 1), a number or a tensor; for α = 1.5 it keeps the roots of few weights on request."""
 
     generate_vmap_rule = True
 
@@ -110,11 +110,11 @@ class _Entmax(Function):
                 _newton_(rows, q) if q >= 1 else _bisect_(rows, q)
             return weights, None
         if not _in_blocks(scores):
-            roots = _newton_roots_(scores - _top(scores))
+            roots = _newton_roots_(scores.contiguous() - _top(scores))
             return (roots * roots, roots) if differentiated else (roots.mul_(roots), None)
         # The gradient takes roots again: to write them out, and to read them after so much else, costs more.
         weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
-        scratch = scores.new_empty(_BLOCK)
+        scratch = scores.new_empty(max(_BLOCK, scores.shape[-1]))
         for rows, squares in _row_blocks(scores, weights):
             roots = _newton_roots_(torch.sub(rows, _top(rows), out=scratch[: rows.numel()].view_as(rows)))
             torch.mul(roots, roots, out=squares)
@@ -183,7 +183,7 @@ def _newton_roots_(gap: Tensor) -> Tensor:
     """
     gap.add_(2).relu_()
     rounding = 8 * torch.finfo(gap.dtype).eps
-    may_stop = not (torch.compiler.is_compiling() or gap.device.type != "cpu" or is_transformed(gap))
+    may_stop = gap.device.type == "cpu" and not is_traced(gap)  # where it costs little to ask for a value
     for left in reversed(range(_newton_steps(gap.shape[-1], gap.dtype, fast=True))):
         norm = torch.linalg.vector_norm(gap, dim=-1, keepdim=True)
         # τ only climbs, so what has left the support stays out. A row that is there stays as it is, so that stopping

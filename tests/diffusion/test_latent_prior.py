@@ -438,3 +438,19 @@ def test_another_number_of_steps_is_refused_and_so_is_none():
         made.sample(draw(3, 2), steps=4, mask=MASK)
     with pytest.raises(ValueError, match=r"context: expected None \(context = 0\), got a tensor of shape \(3, 1\)"):
         made.sample(draw(3, 2), steps=4, context=draw(3, 1))
+
+
+@pytest.mark.parametrize(
+    ("condition", "options", "message"),
+    [
+        (torch.tensor([0, 1]), {}, r"condition: expected shape \(B, C\)"),
+        (torch.tensor(1.0), {"steps": 2}, r"condition: expected shape \(B, C\)"),
+        (draw(3, 2), {"mask": MASK[0]}, r"mask: expected shape \(B, T\)"),
+        (draw(3, 2), {"mask": MASK[:2]}, r"mask: expected shape \(B, T\) with B = 3"),
+        (draw(3, 2), {"steps": 0}, "steps: expected a value > 0, got 0"),
+        (draw(3, 2), {"steps": 4, "evaluations": 0}, "evaluations: expected a value > 0, got 0"),
+    ],
+)
+def test_samples_of_what_cannot_be_told_are_refused(condition, options, message):
+    with pytest.raises(ValueError, match=message):
+        prior().sample(condition, **options)

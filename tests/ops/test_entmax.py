@@ -9,6 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from mmaffect.ops import entmax
 
@@ -171,6 +173,31 @@ def test_stopping_early_leaves_each_row_to_itself(dtype):
     for easy in (normal(len(hard), 64, scale=3.0, dtype=dtype), -torch.arange(64, dtype=dtype).expand_as(hard)):
         among_easy = entmax(torch.cat([easy, easy]))
         assert torch.equal(among_easy[: len(easy)], entmax(torch.cat([easy, hard]))[: len(easy)])
+
+
+@pytest.mark.parametrize("strides", [(0, 1, 2, 3), (0, 1, 3, 2), (0, 3, 1, 2)])
+def test_weights_are_contiguous_whatever_the_scores_are(strides):
+    scores = normal(2, 3, 8, 8).permute(strides).requires_grad_()
+    weights = entmax(scores)
+    assert weights.is_contiguous()
+    torch.testing.assert_close(weights, entmax(scores.contiguous()))
+
+
+def test_a_row_longer_than_a_block():
+    scores = normal(2, 2**20 + 1, dtype=torch.float32).requires_grad_()
+    weights = entmax(scores)
+    torch.testing.assert_close(weights.double(), entmax(scores.double()), atol=3e-5, rtol=0)
+    weights.sum().backward()
+    torch.testing.assert_close(scores.grad, torch.zeros_like(scores), atol=1e-5, rtol=0)
+
+
+def test_is_traced_without_values():
+    scores = normal(4, 8)
+    for mode in ("real", "fake", "symbolic"):
+        program = make_fx(lambda s: entmax(s), tracing_mode=mode)(scores)
+        torch.testing.assert_close(program(2 * scores), entmax(2 * scores))
+    with FakeTensorMode():
+        assert entmax(torch.randn(4, 8)).shape == (4, 8)
 
 
 @pytest.mark.parametrize("shape", [(70, 2, 130, 130), (30, 300, 250), (30, 250, 300), (1500, 1500)])

@@ -493,6 +493,8 @@ def test_errors_name_the_argument():
         system(DataSpec({"a": 4}, "score", ("v",), "single"), adaptive_beta=True)
     with pytest.raises(ValueError, match="kernel: expected an odd number of steps, got 4"):
         system(kernels=(4,))
+    with pytest.raises(ValueError, match="context_layers: expected a number >= 0, got -1"):
+        system(context_layers=-1)
 
 
 def test_class_weights_follow_the_shares(batch):
