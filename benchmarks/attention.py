@@ -139,10 +139,12 @@ def main() -> None:
         ):
             if theirs in measured:
                 print(f"  {ours} is {measured[theirs].median / measured[ours].median:.1f} times as fast as {theirs}")
-    peaks = memory(SHAPES[-1][-1], options.threads)
-    print(f"\npeak memory beyond the inputs at {SHAPES[-1]}, in score tensors:")
-    for name, value in peaks.items():
-        print(f"  {name:22s} {value:5.1f}")
+    peaks = {}
+    for shape in SHAPES:
+        peaks[shape[-1]] = memory(shape[-1], options.threads)
+        print(f"\npeak memory beyond the inputs at {shape}, in score tensors:")
+        for name, value in peaks[shape[-1]].items():
+            print(f"  {name:22s} {value:5.1f}")
     save(options, packages=["entmax"], rows=rows, deviations=deviations, peak_memory_in_scores=peaks)
 
 

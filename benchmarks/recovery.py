@@ -6,8 +6,8 @@ IMDer's sizes: 32 samples of 48 steps, latents of 32, one modality of three abse
 network, "fast" the library's default. "prepared" computes once a trajectory what depends on the condition alone;
 "unprepared" hides that from the same network, with the same parameters, so every evaluation computes it again, as
 the published code does. Before anything is timed, both must recover the same. Every recovery is run whole,
-500 evaluations too, and candidates take turns: only ratios of one run mean anything. About fifteen minutes on two
-cores, and three with ``--only "fast prepared" --rounds 1``.
+500 evaluations too, and candidates take turns: only ratios of one run mean anything. A round is about three minutes
+on two cores, half of that with ``--only "fast prepared"``; warming up takes another one.
 """
 
 from collections.abc import Callable
@@ -121,13 +121,14 @@ def main() -> None:
 
     long = 50 if given.quick else 500
     print(f"\none recovery of {BATCH} samples, {given.threads} threads")
-    plan = [(kind, "2M", n) for kind in timed for n in (10, 14, 20)]
-    plan += [(kind, "EM", n) for kind in timed for n in (100, 500)]
+    # Short runs between the long ones, so that a drift of the machine meets both.
+    turns = (("2M", 10), ("EM", 100), ("2M", 14), ("EM", 500), ("2M", 20))
+    plan = [(kind, sampler, n) for kind in timed for sampler, n in turns]
     candidates = {
         f"{kind}, {sampler} {n}": partial(recover, found[kind], sampler, min(n, long) if sampler == "EM" else n)
         for kind, sampler, n in plan
     }
-    measured = take_turns(candidates, rounds=given.rounds, threads=given.threads)
+    measured = take_turns(candidates, rounds=given.rounds, threads=given.threads, warmup=1)
     rows += report(measured, relative_to=BASE, what="recovery")
 
     print("\nhow many times as fast, by the medians")

@@ -39,7 +39,12 @@ def keep_memory() -> None:
 
 
 def take_turns(
-    candidates: Mapping[str, Callable[[], object]], *, rounds: int, threads: int, calls: int = 1
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    threads: int,
+    calls: int = 1,
+    warmup: int | None = None,
 ) -> dict[str, Measurement]:
     """Median and spread of each candidate's time a call.
 
@@ -48,10 +53,11 @@ def take_turns(
         rounds: turns of each.
         threads: of PyTorch.
         calls: in one turn; many for what takes microseconds.
+        warmup: calls before the first turn; by default two, or a quarter of a turn.
     """
     timers = {name: Timer("f()", globals={"f": f}, num_threads=threads) for name, f in candidates.items()}
     for timer in timers.values():
-        timer.timeit(max(2, calls // 4))  # warm-up
+        timer.timeit(max(2, calls // 4) if warmup is None else warmup)
     found: dict[str, list[Measurement]] = {name: [] for name in timers}
     for _ in range(rounds):
         for name, timer in timers.items():
