@@ -6,8 +6,8 @@ IMDer's sizes: 32 samples of 48 steps, latents of 32, one modality of three abse
 network, "fast" the library's default. "prepared" computes once a trajectory what depends on the condition alone;
 "unprepared" hides that from the same network, with the same parameters, so every evaluation computes it again, as
 the published code does. Before anything is timed, both must recover the same. Every recovery is run whole,
-500 evaluations too, and candidates take turns: only ratios of one run mean anything. A round is about three minutes
-on two cores, half of that with ``--only "fast prepared"``; warming up takes another one.
+500 evaluations too, and candidates take turns: only ratios of one run mean anything. A round is about seven minutes
+on two cores, half of that with ``--only "fast prepared"``.
 """
 
 from collections.abc import Callable
@@ -128,7 +128,7 @@ def main() -> None:
         f"{kind}, {sampler} {n}": partial(recover, found[kind], sampler, min(n, long) if sampler == "EM" else n)
         for kind, sampler, n in plan
     }
-    measured = take_turns(candidates, rounds=given.rounds, threads=given.threads, warmup=1)
+    measured = take_turns(candidates, rounds=given.rounds, threads=given.threads)
     rows += report(measured, relative_to=BASE, what="recovery")
 
     print("\nhow many times as fast, by the medians")

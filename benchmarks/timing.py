@@ -39,12 +39,7 @@ def keep_memory() -> None:
 
 
 def take_turns(
-    candidates: Mapping[str, Callable[[], object]],
-    *,
-    rounds: int,
-    threads: int,
-    calls: int = 1,
-    warmup: int | None = None,
+    candidates: Mapping[str, Callable[[], object]], *, rounds: int, threads: int, calls: int = 1
 ) -> dict[str, Measurement]:
     """Median and spread of each candidate's time a call.
 
@@ -52,12 +47,11 @@ def take_turns(
         candidates: what is called, by name.
         rounds: turns of each.
         threads: of PyTorch.
-        calls: in one turn; many for what takes microseconds.
-        warmup: calls before the first turn; by default two, or a quarter of a turn.
+        calls: in one turn; many for what takes microseconds. The timer makes two more before each turn, untimed.
     """
     timers = {name: Timer("f()", globals={"f": f}, num_threads=threads) for name, f in candidates.items()}
-    for timer in timers.values():
-        timer.timeit(max(2, calls // 4) if warmup is None else warmup)
+    for candidate in candidates.values():
+        candidate()  # what is compiled or allocated once
     found: dict[str, list[Measurement]] = {name: [] for name in timers}
     for _ in range(rounds):
         for name, timer in timers.items():
