@@ -110,7 +110,8 @@ class _Entmax(Function):
                 _newton_(rows, q) if q >= 1 else _bisect_(rows, q)
             return weights, None
         if not _in_blocks(scores):
-            roots = _newton_roots_(scores.contiguous() - _top(scores))
+            gap = scores.contiguous() - _top(scores) if mask is None else scores.sub_(_top(scores))
+            roots = _newton_roots_(gap)
             return (roots * roots, roots) if differentiated else (roots.mul_(roots), None)
         # The gradient takes roots again: to write them out, and to read them after so much else, costs more.
         weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
