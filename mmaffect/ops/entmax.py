@@ -6,7 +6,6 @@ and the derivative is written in terms of the weights alone, so that it can be d
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,13 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from mmaffect.ops.blocks import BLOCK, bands, in_blocks, row_blocks
 from mmaffect.ops.masks import at_least_float32
 from mmaffect.ops.transforms import is_traced, is_transformed
 
-# How many elements a CPU works on at a time: 4 MiB of float32 stay in its cache through thirty passes.
-_BLOCK = 1 << 20
-# Into how many bands of rows a causal square is cut, each as wide as its last row: they hold little over half of it.
-_BANDS = 16
 # Below any weight or gap that counts.
 _TINY = 1e-36
 
@@ -95,28 +91,28 @@ class _Entmax(Function):
         scores: Tensor, mask: Tensor | None, q: float | Tensor, causal: bool, differentiated: bool
     ) -> tuple[Tensor, Tensor | None]:
         if mask is not None:
-            if causal and not isinstance(q, Tensor) and _in_blocks(scores, mask):
+            if causal and not isinstance(q, Tensor) and in_blocks(scores, mask):
                 return _causal_weights(scores, mask, q), None
             scores = _where(mask, scores)
         if isinstance(q, Tensor):
             # What is written to must be batched where α is.
             weights = _own(scores, mask) + 0 * q if is_transformed(q) else _own(scores, mask)
-            for rows, power in _row_blocks(weights, q.expand(*weights.shape[:-1], 1)):
+            for rows, power in row_blocks(weights, q.expand(*weights.shape[:-1], 1)):
                 _newton_(rows, power)
             return weights, None
         if q != 2:
             weights = _own(scores, mask)
-            for (rows,) in _row_blocks(weights):
+            for (rows,) in row_blocks(weights):
                 _newton_(rows, q) if q >= 1 else _bisect_(rows, q)
             return weights, None
-        if not _in_blocks(scores):
+        if not in_blocks(scores):
             gap = scores.contiguous() - _top(scores) if mask is None else scores.sub_(_top(scores))
             roots = _newton_roots_(gap)
             return (roots * roots, roots) if differentiated else (roots.mul_(roots), None)
         # The gradient takes roots again: to write them out, and to read them after so much else, costs more.
         weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
-        scratch = scores.new_empty(max(_BLOCK, scores.shape[-1]))
-        for rows, squares in _row_blocks(scores, weights):
+        scratch = scores.new_empty(max(BLOCK, scores.shape[-1]))
+        for rows, squares in row_blocks(scores, weights):
             roots = _newton_roots_(torch.sub(rows, _top(rows), out=scratch[: rows.numel()].view_as(rows)))
             torch.mul(roots, roots, out=squares)
         return weights, None
@@ -144,9 +140,9 @@ class _Entmax(Function):
         if torch.is_grad_enabled() or is_transformed(weights, gradient):
             return _pull_back(weights, gradient, ctx.q)[0], None, None, None, None
         kept = weights if roots is None else roots
-        banded = ctx.causal and _in_blocks(weights, gradient)
+        banded = ctx.causal and in_blocks(weights, gradient)
         towards_scores = torch.zeros_like(weights) if banded else torch.empty_like(weights)
-        for out, p, g in (_bands if banded else _row_blocks)(towards_scores, kept, gradient):
+        for out, p, g in (bands if banded else row_blocks)(towards_scores, kept, gradient):
             r = p if roots is not None else _root(p) if ctx.q == 2 else _power(p, 1 - 1 / ctx.q)
             total = torch.mul(r, g, out=out).sum(-1, keepdim=True)
             out.addcmul_(r, total / r.sum(-1, keepdim=True).clamp(min=0.5), value=-1)
@@ -156,7 +152,7 @@ class _Entmax(Function):
 def _causal_weights(scores: Tensor, mask: Tensor, q: float) -> Tensor:
     """Weights, band by band; what lies beyond a band stays zero."""
     weights = torch.zeros_like(scores, memory_format=torch.contiguous_format)
-    for rows, allowed, out in _bands(scores, mask.expand_as(scores), weights):
+    for rows, allowed, out in bands(scores, mask.expand_as(scores), weights):
         own = _where(allowed, rows)
         if q == 2:
             roots = _newton_roots_(own.sub_(_top(own)))
@@ -184,7 +180,7 @@ def _newton_roots_(gap: Tensor) -> Tensor:
     """
     gap.add_(2).relu_()
     rounding = 8 * torch.finfo(gap.dtype).eps
-    may_stop = gap.device.type == "cpu" and not is_traced(gap)  # where it costs little to ask for a value
+    may_stop = _may_ask(gap)
     for left in reversed(range(_newton_steps(gap.shape[-1], gap.dtype, fast=True))):
         norm = torch.linalg.vector_norm(gap, dim=-1, keepdim=True)
         # τ only climbs, so what has left the support stays out. A row that is there stays as it is, so that stopping
@@ -200,12 +196,24 @@ def _newton_roots_(gap: Tensor) -> Tensor:
 def _newton_(rows: Tensor, q: float | Tensor) -> None:
     """Replace scores by weights: the q-norm of the gaps (α − 1) s − τ shall be 1."""
     gap = rows.sub_(_top(rows)).div_(q).add_(1).relu_()
-    for _ in range(_newton_steps(rows.shape[-1], rows.dtype, fast=isinstance(q, float) and q >= 2)):
+    is_sum = isinstance(q, float) and q == 1
+    rounding = 8 * torch.finfo(gap.dtype).eps
+    may_stop = _may_ask(gap)
+    for left in reversed(range(_newton_steps(rows.shape[-1], rows.dtype, fast=isinstance(q, float) and q >= 2))):
         inner = _power(gap, q - 1)
-        norm = (inner * gap).sum(-1, keepdim=True).pow(1 / q)
-        step = (norm - 1) * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
-        gap.addcmul_(gap.sign(), step, value=-1).relu_()
+        norm = gap.sum(-1, keepdim=True) if is_sum else (inner * gap).sum(-1, keepdim=True).pow(1 / q)
+        # From large norms a step can be too long by rounding: it may be taken back, and a row that is there stays.
+        excess = F.hardshrink(norm - 1, rounding)
+        if may_stop and left < 4 and not excess.any():
+            break
+        step = excess * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
+        gap.addcmul_(inner if is_sum else gap.sign(), step, value=-1).relu_()
     gap.pow_(q).div_(gap.sum(-1, keepdim=True).clamp(min=0.5))
+
+
+def _may_ask(x: Tensor) -> bool:
+    """Whether asking for a value costs little."""
+    return x.device.type == "cpu" and not is_traced(x)
 
 
 def _own(scores: Tensor, mask: Tensor | None) -> Tensor:
@@ -265,37 +273,3 @@ def _power(x: Tensor, exponent: float | Tensor) -> Tensor:
         if exponent == 2:
             return x * x
     return x.clamp(min=_TINY).pow(exponent) * x.sign()
-
-
-def _in_blocks(first: Tensor, *others: Tensor) -> bool:
-    """Whether a CPU is better off with a part at a time."""
-    return not (
-        torch.compiler.is_compiling()
-        or first.device.type != "cpu"
-        or first.numel() < 2 * _BLOCK
-        or is_transformed(first, *others)
-    )
-
-
-def _row_blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same rows of all tensors, a few at a time where that keeps them in a CPU's cache, else all at once."""
-    if not _in_blocks(*tensors):
-        yield tensors
-        return
-    rows = max(1, _BLOCK // tensors[0].shape[-1])
-    yield from zip(*(torch.split(t.reshape(-1, t.shape[-1]), rows) for t in tensors), strict=True)
-
-
-def _bands(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same band of rows of all tensors as far as its last row reaches, of a few samples at a time."""
-    first = tensors[0]
-    height = first.shape[-2]
-    rows = -(-height // _BANDS)
-    for start in range(0, height, rows):
-        stop = min(start + rows, height)
-        bands = [t[..., start:stop, :stop] for t in tensors]
-        if first.dim() == 2:
-            yield tuple(bands)
-            continue
-        count = max(1, _BLOCK * len(first) // bands[0].numel())
-        yield from zip(*(torch.split(band, count) for band in bands), strict=True)
