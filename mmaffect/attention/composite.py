@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmaffect import ops
 from mmaffect.attention.attend import split_heads
-from mmaffect.ops import at_least_float32, check_dropout, check_positive, check_shape, keep, step_mask
+from mmaffect.ops import at_least_float32, check_dropout, check_names, check_positive, check_shape, keep, step_mask
 
 
 class CompositeOutput(NamedTuple):
@@ -133,8 +133,7 @@ class CompositeAttention(nn.Module):
         check_positive(dim=dim, heads=heads)
         if dim % heads:
             raise ValueError(f"dim: expected a multiple of heads = {heads}, got {dim}")
-        if isinstance(names, str) or not names or len(set(names)) < len(names):
-            raise ValueError(f"names: expected a list of modalities, at least one and each once, got {names!r}")
+        check_names("names", names)
         check_dropout(dropout=dropout)
         self.dim, self.heads, self.names, self.rate = dim, heads, tuple(names), dropout
         subsets = subsets_of(len(names))

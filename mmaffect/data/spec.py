@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mmaffect.data.vocabulary import Vocabulary, as_vocabulary
+from mmaffect.ops import check_names
 
 TargetKind = Literal["class", "multilabel", "score"]
 SequenceKind = Literal["dialogue", "window", "single"]
@@ -50,6 +51,7 @@ class DataSpec:
     def __post_init__(self) -> None:
         if not self.modalities:
             raise ValueError("modalities: expected at least one, got none")
+        check_names("modalities", self.modalities)
         for name, width in self.modalities.items():
             if width < 1:
                 raise ValueError(f"modalities: expected a width of at least 1 for {name!r}, got {width}")

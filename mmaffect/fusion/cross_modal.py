@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.attention import CrossModalEncoder
-from mmaffect.ops import check_mask, check_positive, check_shape, keep
+from mmaffect.ops import check_mask, check_names, check_positive, check_shape, keep
 
 _MEMORY_LAYERS = 3  # at least, in the published code
 
@@ -64,8 +64,7 @@ class CrossModalFusion(nn.Module):
         embedding_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"names: expected at least one modality, all different, got {tuple(names)}")
+        check_names("names", names)
         memory_layers = max(layers, _MEMORY_LAYERS) if memory_layers is None else memory_layers
         check_positive(dim=dim, layers=layers, memory_layers=memory_layers)
         self.names, self.dim = tuple(names), dim

@@ -8,6 +8,7 @@ from mmaffect.ops.checks import (
     check_dropout,
     check_int64,
     check_mask,
+    check_names,
     check_positive,
     check_shape,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "check_dropout",
     "check_int64",
     "check_mask",
+    "check_names",
     "check_positive",
     "check_shape",
     "dropout",

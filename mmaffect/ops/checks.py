@@ -1,10 +1,10 @@
 """Argument checks that name the argument, what was given and what was expected."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class InputError(ValueError):
@@ -112,6 +112,31 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name}: expected a value > 0, got {value}")
+
+
+def check_names(name: str, given: Collection[str]) -> None:
+    """Raise unless ``given`` are modalities: at least one, each once, each fit to name a part of a module.
+
+    Parts are kept by name in ``torch.nn.ModuleDict``, where a name may hold no dot and not be one of its own, such as
+    ``values``.
+
+    Raises:
+        ValueError: naming the argument and what cannot be a name.
+
+    Example:
+        >>> check_names("names", ["face.left", "voice"])
+        Traceback (most recent call last):
+        ...
+        ValueError: names: expected names of modalities without a dot, and not of torch.nn.ModuleDict, got 'face.left'
+    """
+    if isinstance(given, str) or not given or len(set(given)) < len(given):
+        raise ValueError(f"{name}: expected a list of modalities, at least one and each once, got {given!r}")
+    taken = nn.ModuleDict()
+    for modality in given:
+        if not isinstance(modality, str) or not modality or "." in modality or hasattr(taken, modality):
+            raise ValueError(
+                f"{name}: expected names of modalities without a dot, and not of torch.nn.ModuleDict, got {modality!r}"
+            )
 
 
 def check_choice(name: str, given: object, options: Iterable[str]) -> None:

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from mmaffect.diffusion import VESDE, Denoiser, Process, dpmpp_2m, fast_score_network, reference_score_network
 from mmaffect.diffusion.prediction import Prediction, Weighting
 from mmaffect.diffusion.training_times import Times
-from mmaffect.ops import at_least_float32, check_choice, check_int64, check_mask, check_positive, check_shape, keep
+from mmaffect.ops import (
+    at_least_float32,
+    check_choice,
+    check_int64,
+    check_mask,
+    check_names,
+    check_positive,
+    check_shape,
+    keep,
+)
 from mmaffect.recovery.condition import ConditionNoise
 from mmaffect.recovery.conditional_diffusion import ConditionalDiffusion
 from mmaffect.recovery.noise import recovery_noise
@@ -105,8 +114,7 @@ class DiffusionRecovery(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(dim=dim)
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"names: expected at least one modality, and each once, got {tuple(names)}")
+        check_names("names", names)
         if isinstance(network, str):
             check_choice("network", network, NETWORKS)
         self.names, self.dim, self.process = tuple(names), dim, VESDE() if process is None else process

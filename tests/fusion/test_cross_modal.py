@@ -20,7 +20,7 @@ def test_sizes_are_those_published_for_mosi_and_mosei(layers, count):
 
 def test_every_modality_gathers_from_every_other_in_order_and_then_from_itself():
     torch.manual_seed(0)
-    fusion, hidden = CrossModalFusion("abc", 4, layers=1, heads=2), steps()
+    fusion, hidden = CrossModalFusion(("a", "b", "c"), 4, layers=1, heads=2), steps()
     found = fusion({name: hidden[name] for name in "cab"})
     assert list(found) == ["a", "b", "c"]
     for m, sources in {"a": "bc", "b": "ac", "c": "ab"}.items():
@@ -30,7 +30,7 @@ def test_every_modality_gathers_from_every_other_in_order_and_then_from_itself()
 
 def test_a_step_that_asks_without_being_there_gathers_and_is_not_gathered_from():
     torch.manual_seed(0)
-    fusion, hidden = CrossModalFusion("ab", 4, layers=1, heads=2), steps("ab", (4, 4))
+    fusion, hidden = CrossModalFusion(("a", "b"), 4, layers=1, heads=2), steps("ab", (4, 4))
     everywhere = torch.ones(2, 4, dtype=torch.bool)
     masks = {"a": everywhere & (torch.arange(4) != 2), "b": everywhere}
     silent = fusion(hidden, masks)
@@ -45,23 +45,23 @@ def test_a_step_that_asks_without_being_there_gathers_and_is_not_gathered_from()
 
 def test_a_single_modality_looks_at_itself():
     torch.manual_seed(0)
-    fusion, hidden = CrossModalFusion("a", 4, layers=1, heads=2), steps("a")
+    fusion, hidden = CrossModalFusion(("a",), 4, layers=1, heads=2), steps("a")
     torch.testing.assert_close(fusion(hidden)["a"], fusion.memories["a"](hidden["a"]))
     assert fusion.width == 4
 
 
 def test_memories_have_at_least_three_layers_unless_told():
-    depths = [len(CrossModalFusion("ab", 4, layers=n, heads=2).memories["a"].layers) for n in (1, 3, 4)]
+    depths = [len(CrossModalFusion(("a", "b"), 4, layers=n, heads=2).memories["a"].layers) for n in (1, 3, 4)]
     assert depths == [3, 3, 4]
-    assert len(CrossModalFusion("ab", 4, layers=4, heads=2, memory_layers=2).memories["a"].layers) == 2
+    assert len(CrossModalFusion(("a", "b"), 4, layers=4, heads=2, memory_layers=2).memories["a"].layers) == 2
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="names: expected at least one modality, all different"):
+    with pytest.raises(ValueError, match="names: expected a list of modalities, at least one and each once"):
         CrossModalFusion((), 4, layers=1, heads=2)
     with pytest.raises(ValueError, match="layers: expected a value > 0, got 0"):
-        CrossModalFusion("ab", 4, layers=0, heads=2)
-    fusion = CrossModalFusion("ab", 4, layers=1, heads=2)
+        CrossModalFusion(("a", "b"), 4, layers=0, heads=2)
+    fusion = CrossModalFusion(("a", "b"), 4, layers=1, heads=2)
     with pytest.raises(ValueError, match="hidden: expected the modalities"):
         fusion({"a": torch.zeros(1, 2, 4)})
     with pytest.raises(ValueError, match=r"hidden\['b'\]: expected"):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from mmaffect.ops import (
     InputError,
@@ -9,6 +10,7 @@ from mmaffect.ops import (
     check_dropout,
     check_int64,
     check_mask,
+    check_names,
     check_positive,
     check_shape,
 )
@@ -53,3 +55,23 @@ def test_integers_and_shares():
     check_dropout(dropout=0.0, other=1.0)
     with pytest.raises(ValueError, match=r"other: expected a share from 0 to 1, got -0\.1"):
         check_dropout(dropout=0.0, other=-0.1)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ["text"], {"a": 3, "b": 4}, ("text 1", "Ωmega")])
+def test_names_that_may_be(names):
+    check_names("names", names)
+    nn.ModuleDict({name: nn.Identity() for name in names})
+
+
+@pytest.mark.parametrize("names", [(), "ab", ("a", "a"), {}])
+def test_names_are_a_list_each_once(names):
+    with pytest.raises(ValueError, match=r"^modalities: expected a list of modalities, at least one"):
+        check_names("modalities", names)
+
+
+@pytest.mark.parametrize("name", ["face.left", "", "values", "training", 3])
+def test_names_a_module_cannot_keep(name):
+    with pytest.raises(ValueError, match=f"^names: expected names of modalities without a dot, .* got {name!r}$"):
+        check_names("names", ["a", name])
+    with pytest.raises((KeyError, TypeError)):
+        nn.ModuleDict({name: nn.Identity()})

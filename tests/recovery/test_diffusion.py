@@ -414,8 +414,8 @@ def test_named_networks(network):
 
 def test_refusals():
     for options, message in (
-        ({"names": ()}, "names: expected at least one modality, and each once"),
-        ({"names": ("a", "a")}, "names: expected at least one modality, and each once"),
+        ({"names": ()}, "names: expected a list of modalities, at least one and each once"),
+        ({"names": ("a", "a")}, "names: expected a list of modalities, at least one and each once"),
         ({"dim": 0}, "dim: expected a value > 0"),
         ({"network": "quick"}, "network: 'quick' is unknown"),
         ({"condition_noise": "some"}, "condition_noise: 'some' is unknown"),
