@@ -5,7 +5,7 @@
 
 Random acyclic graphs (Erdős-Rényi, scale-free) with two edges a node and weights of size 0.5 to 2, 1000 samples, noises
 of variance 1 (normal, exponential). Every learner has lambda 0.02 and threshold 0.3; gCastle's NOTEARS also runs at
-its own lambda 0.1, and both on the smallest graphs and first seeds alone, as it is slow. Packages that are
+its own lambda 0.1, and both on the smallest graphs and, by default, first seeds alone, as it is slow. Packages that are
 not installed are skipped with a line. With --standardised the columns are scaled to variance 1 first, which takes
 away what these learners read.
 
