@@ -69,6 +69,15 @@ class Study:
             for seed in self.results[label]
         ]
 
+    def means(self, label: str) -> list[float]:
+        """A candidate's headline metric, mean over conditions, one a seed."""
+        return [sum(c[self.headline] for c in seed.values()) / len(seed) for seed in self.values(label)]
+
+    @property
+    def digits(self) -> int:
+        """How many digits after the point tables show."""
+        return 1 if all(column in SHARES for column in self.columns) else 3
+
 
 def write_report(study: Study, candidates: Sequence[Candidate], source: Source, out: Path) -> None:
     """Print the tables and write ``table.md``, ``result.json`` and the figures; one process of many does."""
@@ -118,11 +127,7 @@ def _header(study: Study) -> str:
 
 
 def _table(study: Study, label: str) -> str:
-    return render(summary(study.values(label)), style="markdown", digits=_digits(study))
-
-
-def _digits(study: Study) -> int:
-    return 1 if all(column in SHARES for column in study.columns) else 3
+    return render(summary(study.values(label)), style="markdown", digits=study.digits)
 
 
 def _side_by_side(study: Study) -> str:
@@ -133,19 +138,14 @@ def _side_by_side(study: Study) -> str:
         rows.append(
             SummaryRow(row.condition, {label: s[number].metrics[study.headline] for label, s in spreads.items()})
         )
-    return render(rows, metrics=list(study.results), style="markdown", digits=_digits(study))
-
-
-def _means(study: Study, label: str) -> list[float]:
-    """The headline metric's mean over conditions, one a seed."""
-    return [sum(c[study.headline] for c in seed.values()) / len(seed) for seed in study.values(label)]
+    return render(rows, metrics=list(study.results), style="markdown", digits=study.digits)
 
 
 def _significance(study: Study) -> list[str]:
     """The first candidate against each other one, paired over seeds."""
     first, *others = study.results
-    ours = _means(study, first)
-    theirs = {label: _means(study, label) for label in others}
+    ours = study.means(first)
+    theirs = {label: study.means(label) for label in others}
     # A metric that is not defined under some condition (a correlation with a constant, say) can't be compared.
     theirs = {label: means for label, means in theirs.items() if all(map(math.isfinite, [*ours, *means]))}
     if len(ours) < 2 or not theirs:
@@ -160,7 +160,7 @@ def _significance(study: Study) -> list[str]:
     for (label, means), p in zip(theirs.items(), adjusted, strict=True):
         difference = sum(a - b for a, b in zip(ours, means, strict=True)) / len(ours)
         flips = sign_flip_test(ours, means).p_value
-        lines.append(f"| {label} | {difference:+.{_digits(study)}f} | {p:.3f} | {flips:.3f} |")
+        lines.append(f"| {label} | {difference:+.{study.digits}f} | {p:.3f} | {flips:.3f} |")
     return ["\n".join(lines)]
 
 
@@ -182,7 +182,7 @@ def _areas(study: Study) -> list[str]:
         ]
         rows.append(SummaryRow(label, summary(areas)[0].metrics))
     return [
-        f"## Area under the curve over missing rates (AUILC)\n\n{render(rows, style='markdown', digits=_digits(study))}"
+        f"## Area under the curve over missing rates (AUILC)\n\n{render(rows, style='markdown', digits=study.digits)}"
     ]
 
 
