@@ -23,7 +23,7 @@ demo: $(VENV)/.ready
 	@echo "Figures, table and result.json are in $(DEMO)."
 
 test: $(VENV)/.ready
-	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses $(JOBS) --dist worksteal
 
 check: $(VENV)/.ready
 	$(VENV)/bin/ruff check
