@@ -106,8 +106,8 @@ class _Entmax(Function):
                 _newton_(rows, q) if q >= 1 else _bisect_(rows, q)
             return weights, None
         if not in_blocks(scores):
-            gap = scores.contiguous() - _top(scores) if mask is None else scores.sub_(_top(scores))
-            roots = _newton_roots_(gap)
+            dense = scores.contiguous()
+            roots = _newton_roots_(dense - _top(dense) if mask is None else dense.sub_(_top(dense)))
             return (roots * roots, roots) if differentiated else (roots.mul_(roots), None)
         # The gradient takes roots again: to write them out, and to read them after so much else, costs more.
         weights = torch.empty_like(scores, memory_format=torch.contiguous_format)
@@ -204,7 +204,7 @@ def _newton_(rows: Tensor, q: float | Tensor) -> None:
         norm = gap.sum(-1, keepdim=True) if is_sum else (inner * gap).sum(-1, keepdim=True).pow(1 / q)
         # From large norms a step can be too long by rounding: it may be taken back, and a row that is there stays.
         excess = F.hardshrink(norm - 1, rounding)
-        if may_stop and left < 4 and not excess.any():
+        if may_stop and left < 4 and not (excess * norm).any():  # a row that is empty has a norm of zero
             break
         step = excess * norm.pow(q - 1) / inner.sum(-1, keepdim=True).clamp(min=0.5)
         gap.addcmul_(inner if is_sum else gap.sign(), step, value=-1).relu_()

@@ -1,5 +1,6 @@
 """α-entmax against the entmax package, SciPy's root finder, its closed forms and its defining equation."""
 
+import importlib
 import math
 
 import entmax as package
@@ -180,12 +181,28 @@ def test_stopping_early_leaves_each_row_to_itself(dtype, alpha):
         assert torch.equal(among_easy[: len(easy)], entmax(torch.cat([easy, hard]), alpha=alpha)[: len(easy)])
 
 
+@pytest.mark.parametrize("alpha", [1.3, 2.0, torch.tensor(1.6)])
+def test_empty_rows_do_not_keep_others_from_stopping_early(alpha, monkeypatch):
+    powers = []
+    module = importlib.import_module("mmaffect.ops.entmax")
+    monkeypatch.setattr(module, "_power", lambda x, q, power=module._power: powers.append(q) or power(x, q))
+    counts = []
+    for mask in (torch.ones(4, 1, dtype=torch.bool), torch.tensor([[True], [False], [True], [False]])):
+        entmax(-torch.arange(64.0).expand(4, 64), mask, alpha=alpha)
+        counts.append(len(powers))
+        powers.clear()
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("alpha", [1.3, 1.5, 2.0])
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("strides", [(0, 1, 2, 3), (0, 1, 3, 2), (0, 3, 1, 2)])
-def test_weights_are_contiguous_whatever_the_scores_are(strides):
+def test_weights_are_contiguous_whatever_the_scores_are(strides, masked, alpha):
     scores = normal(2, 3, 8, 8).permute(strides).requires_grad_()
-    weights = entmax(scores)
+    mask = torch.arange(scores.shape[-1]) > 0 if masked else None
+    weights = entmax(scores, mask, alpha=alpha)
     assert weights.is_contiguous()
-    torch.testing.assert_close(weights, entmax(scores.contiguous()))
+    torch.testing.assert_close(weights, entmax(scores.contiguous(), mask, alpha=alpha))
 
 
 def test_a_row_longer_than_a_block():
