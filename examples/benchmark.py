@@ -9,6 +9,7 @@ A system is NAME or NAME,FIELD=VALUE, as after ``train.py --beside``. Each datas
 is read and built before the first training. With --resume a killed run goes on where it stopped.
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,10 +25,11 @@ from scipy.stats import rankdata
 
 from examples.command import run_command
 from examples.report import Study
-from examples.study import Arguments, Missing, Prepared, prepare, read_candidate, run
+from examples.study import Arguments, Missing, Prepared, check_empty, prepare, read_candidate, run
 from mmaffect.ops import InputError
 from mmaffect.training import TrainConfig, render, summary
 from mmaffect.training.checkpoint import write_json, write_text
+from mmaffect.training.run_directory import plain
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def plan(grid: Grid) -> dict[str, tuple[Prepared, Arguments[Any]]]:
     Raises:
         InputError: naming what does not fit.
     """
+    if not grid.resume:
+        check_empty(grid.out)
     given = grid.data or (None,)
     folders = given * len(grid.recipes) if len(given) == 1 else given
     studies = {}
@@ -118,7 +122,8 @@ def plan(grid: Grid) -> dict[str, tuple[Prepared, Arguments[Any]]]:
 def overview(studies: Mapping[str, Study]) -> tuple[str, dict[str, Any]]:
     """The table over all studies, and its numbers: each one's headline metric and the systems' ranks by it.
 
-    A rank is that of the mean over conditions and seeds, 1 the best; equals share theirs. The last row is the mean.
+    A rank is that of the mean over conditions and seeds, 1 the best; equals share theirs, and where the metric is not
+    defined a system is behind all others. The last row is the mean.
     """
     means = {name: {label: study.means(label) for label in study.results} for name, study in studies.items()}
     seeds = range(len(next(iter(next(iter(means.values())).values()))))
@@ -127,8 +132,9 @@ def overview(studies: Mapping[str, Study]) -> tuple[str, dict[str, Any]]:
         [{titles[n]: {label: m[seed] for label, m in found.items()} for n, found in means.items()} for seed in seeds]
     )
     # Every headline metric is the better the higher.
+    losses = [[math.inf if math.isnan(s.mean) else -s.mean for s in row.metrics.values()] for row in rows]
     ranks = [
-        dict(zip(row.metrics, rankdata([-s.mean for s in row.metrics.values()]).tolist(), strict=True)) for row in rows
+        dict(zip(row.metrics, rankdata(each).tolist(), strict=True)) for row, each in zip(rows, losses, strict=True)
     ]
     mean_rank = {label: mean(rank[label] for rank in ranks) for label in ranks[0]}
     table = render(rows, style="markdown", digits=max(study.digits for study in studies.values()))
@@ -154,7 +160,7 @@ def main(arguments: list[str]) -> None:
     text = f"# Over all\n\nTest split, mean over conditions; mean ± sd over {seeds}.\n\n{table}\n"
     print(text)
     write_text(grid.out / "table.md", text)
-    write_json(grid.out / "result.json", numbers)
+    write_json(grid.out / "result.json", plain(numbers))
 
 
 if __name__ == "__main__":

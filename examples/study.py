@@ -187,6 +187,16 @@ class Prepared(NamedTuple):
     conditions: Protocol
 
 
+def check_empty(out: Path) -> None:
+    """Raise where something is that a new study would write over.
+
+    Raises:
+        InputError: naming the folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out: {out} is not empty; give --resume to go on with it, or name another folder")
+
+
 def prepare(listed: list[Candidate], options: Arguments[Any]) -> Prepared:
     """Load the data, and build every candidate for them once.
 
@@ -206,8 +216,8 @@ def prepare(listed: list[Candidate], options: Arguments[Any]) -> Prepared:
         )
     except ValueError as error:
         raise InputError(f"--missing {options.missing}: {error}") from error
-    if not options.resume and options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise InputError(f"--out: {options.out} is not empty; give --resume to go on with it, or name another folder")
+    if not options.resume:
+        check_empty(options.out)
     if folds[0].source.report:
         print(folds[0].source.report)
     for candidate in listed:

@@ -1,12 +1,14 @@
 """Many systems on many sets: every study is train.py's own, and the table over them is what they measured."""
 
 import json
+import math
 from dataclasses import replace
 from statistics import mean
 
 import pytest
 
 from examples import benchmark
+from examples.report import Study
 from examples.systems import gru, linear
 from mmaffect.ops import InputError
 
@@ -99,6 +101,24 @@ def test_every_set_under_every_protocol(worlds):
         "single/fixed": ("fixed", "other"),
         "single/feature": ("feature", "other"),
     }
+
+
+def test_nothing_is_written_over_an_earlier_table(worlds):
+    call(worlds, systems=("linear",), recipes=("single",), seeds=1)
+    before = (worlds / "out" / "table.md").read_bytes()
+    with pytest.raises(InputError, match=r"--out: .*out is not empty; give --resume"):
+        call(worlds, systems=("linear",), recipes=("dialogue",), seeds=1)
+    assert (worlds / "out" / "table.md").read_bytes() == before
+
+
+def test_a_metric_that_is_not_defined_ranks_last_and_does_not_undo_the_table(worlds, monkeypatch):
+    measured = Study.means
+    monkeypatch.setattr(Study, "means", lambda s, label: [math.nan] if label == "linear" else measured(s, label))
+    call(worlds, systems=("linear", "gru,hidden=4", "gru,hidden=5"), recipes=("single",), seeds=1)
+    over = json.loads((worlds / "out" / "result.json").read_text())
+    assert over["mean_rank"]["linear"] == 3
+    assert sum(over["mean_rank"].values()) == 6
+    assert over["studies"]["single/none"]["seeds"]["linear"] == [None]
 
 
 def test_recipes_of_one_name_would_share_a_folder(worlds):
