@@ -203,6 +203,12 @@ def prepare(listed: list[Candidate], options: Arguments[Any]) -> Prepared:
     Raises:
         InputError: naming what cannot be read or does not fit.
     """
+    folders = [candidate.folder for candidate in listed]
+    if len(set(folders)) < len(folders):
+        raise InputError(
+            f"systems: expected labels that differ in letters or digits, which name the folders, got "
+            f"{'; '.join(candidate.label for candidate in listed)}"
+        )
     folds = sources(options)
     try:
         conditions = protocol(

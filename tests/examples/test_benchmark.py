@@ -81,6 +81,7 @@ def test_the_table_over_all_is_what_the_studies_measured(worlds, capsys):
         ((), {"systems": ("grru",)}, "'grru' is unknown; did you mean 'gru'"),
         ((), {"systems": ("gru,hidden",)}, "--systems: expected NAME or NAME,FIELD=VALUE, got 'gru,hidden'"),
         ((), {"systems": ("gru,hidden=-1",)}, "dialogue/none: .*hidden"),
+        ((), {"systems": ("gru,dropout=.1", "gru,dropout=1")}, r"dialogue/none: systems: .* folders, got gru .*=\.1"),
         ((), {"recipes": ("dialogue", "absent")}, r"absent/none: .*absent\.toml"),
     ],
 )
