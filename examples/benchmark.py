@@ -4,18 +4,19 @@
         --recipes examples/recipes/iemocap6.toml examples/recipes/wesad.toml --data IEMOCAP_DIR WESAD_DIR \
         --missing fixed random --seeds 3 --out runs/benchmark
 
-A system is NAME or NAME,FIELD=VALUE, as after ``train.py --beside``. Each dataset and protocol is a study as
-``train.py`` makes it, in a folder of its own with tables, figures and ``result.json``; OUT has the table over them. All
-is read and built before the first training. With --resume a killed run goes on where it stopped.
+A system is NAME or NAME,FIELD=VALUE, as after ``train.py --beside``; lists may be written with commas too. Each dataset
+and protocol is a study as ``train.py`` makes it, in a folder of its own with tables, figures and ``result.json``; OUT
+has the table over them. All is read and built before the first training. With --resume a killed run goes on where it
+stopped.
 """
 
 import math
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, cast, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # so that it runs from any folder
 
@@ -26,10 +27,12 @@ from scipy.stats import rankdata
 from examples.command import run_command
 from examples.report import Study
 from examples.study import Arguments, Missing, Prepared, check_empty, prepare, read_candidate, run
-from mmaffect.ops import InputError
+from mmaffect.ops import InputError, check_choice
 from mmaffect.training import TrainConfig, render, summary
 from mmaffect.training.checkpoint import write_json, write_text
 from mmaffect.training.run_directory import plain
+
+PROTOCOLS = [missing for missing in get_args(Missing) if missing != "deletion"]  # which needs a modality of one dataset
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Grid:
         recipes: TOML files that describe the data.
         out: folder for all studies and the table over them.
         data: folder of each recipe's files, in their order, or one for all; synthetic worlds need none.
-        missing: protocols, each with its own default rates or patterns.
+        missing: protocols of train.py, each with its own default rates or patterns; all but deletion.
         seeds: how many, from 0.
         per_condition: train one model for each condition.
         resume: go on with what is in the output folder.
@@ -53,7 +56,7 @@ class Grid:
     recipes: tuple[Path, ...]
     out: Path
     data: tuple[Path, ...] = ()
-    missing: tuple[Missing, ...] = ("none",)
+    missing: tuple[str, ...] = ("none",)
     seeds: int = 3
     per_condition: bool = False
     resume: bool = False
@@ -68,6 +71,15 @@ def parse(arguments: list[str]) -> Grid:
         InputError: on a value out of range.
     """
     grid = tyro.cli(Grid, prog="benchmark.py", description=__doc__, args=arguments)
+    grid = replace(
+        grid,
+        systems=_apart(grid.systems),
+        recipes=tuple(map(Path, _apart(map(str, grid.recipes)))),
+        data=tuple(map(Path, _apart(map(str, grid.data)))),
+        missing=_apart(grid.missing),
+    )
+    for missing in grid.missing:
+        check_choice("--missing", missing, PROTOCOLS)
     if grid.seeds < 1 or grid.threads < 1:
         raise InputError(f"--seeds, --threads: expected at least 1, got {grid.seeds} and {grid.threads}")
     for flag, given in (("--systems", grid.systems), ("--recipes", grid.recipes), ("--missing", grid.missing)):
@@ -84,6 +96,18 @@ def parse(arguments: list[str]) -> Grid:
     return grid
 
 
+def _apart(words: Iterable[str]) -> tuple[str, ...]:
+    """Lists with blanks, with commas or with both; FIELD=VALUE after a comma belongs to what stands before it."""
+    found: list[str] = []
+    for word in words:
+        for number, part in enumerate(word.split(",")):
+            if number and "=" in part:
+                found[-1] += f",{part}"
+            else:
+                found.append(part)
+    return tuple(found)
+
+
 def plan(grid: Grid) -> dict[str, tuple[Prepared, Arguments[Any]]]:
     """Every study by its folder's name, read and built, nothing trained.
 
@@ -96,6 +120,7 @@ def plan(grid: Grid) -> dict[str, tuple[Prepared, Arguments[Any]]]:
     folders = given * len(grid.recipes) if len(given) == 1 else given
     studies = {}
     for recipe, data in zip(grid.recipes, folders, strict=True):
+        folds = None  # read once, for all protocols
         for missing in grid.missing:
             name = f"{recipe.stem}/{missing}"
             options: Arguments[Any] = Arguments(
@@ -104,7 +129,7 @@ def plan(grid: Grid) -> dict[str, tuple[Prepared, Arguments[Any]]]:
                 config=None,
                 training=TrainConfig(),
                 data=data,
-                missing=missing,
+                missing=cast(Missing, missing),
                 seeds=grid.seeds,
                 per_condition=grid.per_condition,
                 resume=grid.resume,
@@ -113,9 +138,10 @@ def plan(grid: Grid) -> dict[str, tuple[Prepared, Arguments[Any]]]:
             )
             listed = [read_candidate(entry, options, "--systems") for entry in grid.systems]
             try:
-                studies[name] = prepare(listed, options), options
+                studies[name] = prepare(listed, options, folds), options
             except InputError as error:
                 raise InputError(f"{name}: {error}") from error
+            folds = studies[name][0].folds
     return studies
 
 

@@ -197,8 +197,13 @@ def check_empty(out: Path) -> None:
         raise InputError(f"--out: {out} is not empty; give --resume to go on with it, or name another folder")
 
 
-def prepare(listed: list[Candidate], options: Arguments[Any]) -> Prepared:
+def prepare(listed: list[Candidate], options: Arguments[Any], folds: list[Fold] | None = None) -> Prepared:
     """Load the data, and build every candidate for them once.
+
+    Args:
+        listed: what is compared.
+        options: what the command line says.
+        folds: the data, if they are loaded already.
 
     Raises:
         InputError: naming what cannot be read or does not fit.
@@ -209,7 +214,7 @@ def prepare(listed: list[Candidate], options: Arguments[Any]) -> Prepared:
             f"systems: expected labels that differ in letters or digits, which name the folders, got "
             f"{'; '.join(candidate.label for candidate in listed)}"
         )
-    folds = sources(options)
+    folds = sources(options) if folds is None else folds
     try:
         conditions = protocol(
             options.missing,

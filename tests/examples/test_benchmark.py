@@ -79,7 +79,8 @@ def test_the_table_over_all_is_what_the_studies_measured(worlds, capsys):
         ((), {"recipes": ("single", "single")}, "--recipes: expected at least one, each once"),
         (("--data", "a", "b", "c"), {}, "--data: expected one folder for all recipes or one for each of the 2, got 3"),
         ((), {"systems": ("grru",)}, "'grru' is unknown; did you mean 'gru'"),
-        ((), {"systems": ("gru,hidden",)}, "--systems: expected NAME or NAME,FIELD=VALUE, got 'gru,hidden'"),
+        ((), {"systems": ("gru,hidden",)}, "'hidden' is unknown"),
+        (("--missing", "deletion"), {}, "--missing: 'deletion' is unknown"),
         ((), {"systems": ("gru,hidden=-1",)}, "dialogue/none: .*hidden"),
         ((), {"systems": ("gru,dropout=.1", "gru,dropout=1")}, r"dialogue/none: systems: .* folders, got gru .*=\.1"),
         ((), {"recipes": ("dialogue", "absent")}, r"absent/none: .*absent\.toml"),
@@ -95,6 +96,9 @@ def test_every_set_under_every_protocol(worlds):
     recipes = [str(worlds / f"{name}.toml") for name in ("dialogue", "single")]
     flags = ["--missing", "fixed", "feature", "--data", "one", "other", "--out", str(worlds / "out")]
     grid = benchmark.parse(["--systems", *SYSTEMS, "--recipes", *recipes, *flags])
+    commas = ["--missing", "fixed,feature", "--data", "one,other", *flags[-2:]]
+    assert benchmark.parse(["--systems", ",".join(SYSTEMS), "--recipes", ",".join(recipes), *commas]) == grid
+    assert grid.systems == SYSTEMS
     planned = {name: (p.conditions.name, o.data.name) for name, (p, o) in benchmark.plan(grid).items()}
     assert planned == {
         "dialogue/fixed": ("fixed", "one"),
