@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmaffect.ops import check_positive
+from mmaffect.ops import check_modalities, check_positive
 
 
 class ConcatFusion(nn.Module):
@@ -52,8 +52,7 @@ class ConcatFusion(nn.Module):
         Args:
             hidden: hidden states by modality, in any order.
         """
-        if set(hidden) != set(self.names):
-            raise ValueError(f"hidden: expected the modalities {self.names}, got {tuple(hidden)}")
+        check_modalities("hidden", hidden, self.names)
         joint = torch.cat([hidden[name] for name in self.names], dim=-1)
         refined: Tensor = joint + self.refine(joint)
         return refined

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.attention import CrossModalEncoder
-from mmaffect.ops import check_mask, check_names, check_positive, check_shape, keep
+from mmaffect.ops import check_mask, check_modalities, check_names, check_positive, check_shape, keep
 
 _MEMORY_LAYERS = 3  # at least, in the published code
 
@@ -117,8 +117,8 @@ class CrossModalFusion(nn.Module):
             ValueError: on other names or shapes.
         """
         for what, given in (("hidden", hidden), ("masks", masks), ("queries", queries)):
-            if given is not None and set(given) != set(self.names):
-                raise ValueError(f"{what}: expected the modalities {self.names}, got {tuple(given)}")
+            if given is not None:
+                check_modalities(what, given, self.names)
         there, asked, steps = {}, {}, {}
         for name in self.names:
             x = hidden[name]

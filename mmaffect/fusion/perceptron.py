@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mmaffect.ops import check_dropout, check_positive
+from mmaffect.ops import check_dropout, check_modalities, check_positive
 
 
 class PerceptronFusion(nn.Module):
@@ -60,7 +60,6 @@ class PerceptronFusion(nn.Module):
         Args:
             hidden: hidden states by modality, in any order.
         """
-        if set(hidden) != set(self.names):
-            raise ValueError(f"hidden: expected the modalities {self.names}, got {tuple(hidden)}")
+        check_modalities("hidden", hidden, self.names)
         fused: Tensor = self.layers(torch.cat([hidden[name] for name in self.names], dim=-1))
         return fused

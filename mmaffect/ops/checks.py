@@ -139,6 +139,22 @@ def check_names(name: str, given: Collection[str]) -> None:
             )
 
 
+def check_modalities(name: str, given: Iterable[str], expected: Iterable[str]) -> None:
+    """Raise unless ``given``, the keys of a mapping say, are the expected modalities, in any order.
+
+    Raises:
+        ValueError: naming the argument and both.
+
+    Example:
+        >>> check_modalities("masks", {"voice": 0}, ("voice", "face"))
+        Traceback (most recent call last):
+        ...
+        ValueError: masks: expected the modalities ('voice', 'face'), got ('voice',)
+    """
+    if set(given) != set(expected):
+        raise ValueError(f"{name}: expected the modalities {tuple(expected)}, got {tuple(given)}")
+
+
 def check_choice(name: str, given: object, options: Iterable[str]) -> None:
     """Raise unless ``given`` is one of ``options``; the nearest ones are offered.
 

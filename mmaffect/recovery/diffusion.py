@@ -14,6 +14,7 @@ from mmaffect.ops import (
     check_choice,
     check_int64,
     check_mask,
+    check_modalities,
     check_names,
     check_positive,
     check_shape,
@@ -270,7 +271,7 @@ class DiffusionRecovery(nn.Module):
 
     def _given(self, name: str, noise: Mapping[str, Tensor], draws: int | None, known: Tensor) -> Tensor:
         """The noise that the caller gave, ``(K, B, T, D)``."""
-        _check_names("noise", noise, self.names)
+        check_modalities("noise", noise, self.names)
         sizes = {"B": known.shape[0], "T": known.shape[1], "D": self.dim}
         if draws is None:
             check_shape(f"noise[{name!r}]", noise[name], "B T D", **sizes)
@@ -282,7 +283,7 @@ class DiffusionRecovery(nn.Module):
         self, latents: Mapping[str, Tensor], observed: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
     ) -> None:
         for what, given in (("latents", latents), ("observed", observed), ("wanted", wanted)):
-            _check_names(what, given, self.names)
+            check_modalities(what, given, self.names)
         first = latents[self.names[0]]
         check_shape(f"latents[{self.names[0]!r}]", first, "B T D", D=self.dim)
         sizes = {"B": first.shape[0], "T": first.shape[1]}
@@ -296,8 +297,3 @@ class DiffusionRecovery(nn.Module):
 
     def _part(self, name: str) -> ConditionalDiffusion:
         return cast(ConditionalDiffusion, self.parts[name])
-
-
-def _check_names(what: str, given: Mapping[str, Tensor], names: tuple[str, ...]) -> None:
-    if set(given) != set(names):
-        raise ValueError(f"{what}: expected the modalities {names}, got {tuple(given)}")

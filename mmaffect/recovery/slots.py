@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmaffect.ops import check_mask, keep
+from mmaffect.ops import check_mask, check_modalities, keep
 
 
 def check_slots(what: str, widths: Mapping[str, int], values: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -26,8 +26,7 @@ def check_slots(what: str, widths: Mapping[str, int], values: Mapping[str, Tenso
         >>> check_slots("x", {"face": 2, "voice": 3}, {"voice": torch.zeros(4, 3), "face": torch.zeros(4, 2)})
         (4,)
     """
-    if set(values) != set(widths):
-        raise ValueError(f"{what}: expected the modalities {tuple(widths)}, got {tuple(values)}")
+    check_modalities(what, values, widths)
     leading = tuple(next(iter(values.values())).shape[:-1])
     for name, width in widths.items():
         given = tuple(values[name].shape)
@@ -44,8 +43,7 @@ def check_slot_masks(
     Raises:
         ValueError: naming the modality and what was expected.
     """
-    if set(masks) != set(widths):
-        raise ValueError(f"{what}: expected the modalities {tuple(widths)}, got {tuple(masks)}")
+    check_modalities(what, masks, widths)
     for name in widths:
         check_mask(f"{what}[{name!r}]", masks[name], " ".join(map(str, leading)))
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmaffect.encoders import RecurrentEncoder
-from mmaffect.ops import check_mask, check_positive, check_shape, keep, masked_mean, masked_softmax
+from mmaffect.ops import check_mask, check_modalities, check_positive, check_shape, keep, masked_mean, masked_softmax
 
 
 class CyclicTranslation(NamedTuple):
@@ -115,8 +115,7 @@ class CyclicTranslator(nn.Module):
             ValueError: on other names or shapes.
         """
         names, forced = tuple(self.widths), {} if forced is None else forced
-        if set(masks) != set(names):
-            raise ValueError(f"masks: expected the modalities {names}, got {tuple(masks)}")
+        check_modalities("masks", masks, names)
         if not {names[0], *forced} <= set(values) <= set(names):
             raise ValueError(
                 f"values: expected the source {names[0]!r} and what is forced, {tuple(forced)}, "

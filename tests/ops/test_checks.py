@@ -10,6 +10,7 @@ from mmaffect.ops import (
     check_dropout,
     check_int64,
     check_mask,
+    check_modalities,
     check_names,
     check_positive,
     check_shape,
@@ -75,3 +76,9 @@ def test_names_a_module_cannot_keep(name):
         check_names("names", ["a", name])
     with pytest.raises((KeyError, TypeError)):
         nn.ModuleDict({name: nn.Identity()})
+
+
+def test_the_expected_modalities_in_any_order():
+    check_modalities("masks", {"b": 0, "a": 1}, ("a", "b"))
+    with pytest.raises(ValueError, match=r"^masks: expected the modalities \('a', 'b'\), got \('a', 'c'\)$"):
+        check_modalities("masks", ["a", "c"], ("a", "b"))
