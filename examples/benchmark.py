@@ -49,7 +49,7 @@ class Grid:
         per_condition: train one model for each condition.
         resume: go on with what is in the output folder.
         threads: CPU threads.
-        quiet: show no progress bar.
+        quiet: show no progress bar; a file or a pipe is never shown one.
     """
 
     systems: tuple[str, ...]

@@ -1,5 +1,6 @@
 """A study: systems with several seeds on one recipe's data under one protocol, and its report."""
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, cast
@@ -55,7 +56,7 @@ class Arguments(Generic[C]):
             default.
         resume: go on with what is in the output folder.
         threads: CPU threads of each process; these systems are small, and more cost more than they bring.
-        quiet: show no progress bar.
+        quiet: show no progress bar; a file or a pipe is never shown one.
         config: of SYSTEM.
         training: of SYSTEM and its ablations; those beside it keep their own.
         text: how token ids are read, by all systems, where the recipe has some.
@@ -171,7 +172,7 @@ def run_seed(
                 out=options.out / candidate.folder / f"seed{seed}" / fold.folder / folder,
                 resume=options.resume,
                 options=fold.options,
-                progress_bar=not options.quiet,
+                progress_bar=not options.quiet and sys.stderr.isatty(),
             )
         found.append(measured)
     if len(found) == 1:
