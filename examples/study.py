@@ -215,6 +215,7 @@ def prepare(listed: list[Candidate], options: Arguments[Any], folds: list[Fold] 
             f"systems: expected labels that differ in letters or digits, which name the folders, got "
             f"{'; '.join(candidate.label for candidate in listed)}"
         )
+    report = folds is None  # what is loaded is described once
     folds = sources(options) if folds is None else folds
     try:
         conditions = protocol(
@@ -230,7 +231,7 @@ def prepare(listed: list[Candidate], options: Arguments[Any], folds: list[Fold] 
         raise InputError(f"--missing {options.missing}: {error}") from error
     if not options.resume:
         check_empty(options.out)
-    if folds[0].source.report:
+    if report and folds[0].source.report:
         print(folds[0].source.report)
     for candidate in listed:
         build(candidate, folds[0].source, 0)
